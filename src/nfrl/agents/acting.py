@@ -1,0 +1,55 @@
+"""Agents as plain functions of NumPy arrays, for environments that know nothing of JAX."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array
+
+from nfrl.agents.agent import Agent
+
+Act = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+def batched_policy(agent: Agent, seed: int = 0) -> Act:
+    """Compile an agent's ``act`` for a batch of environments.
+
+    Args:
+        agent: The agent, as it stands now.
+        seed: Of the policy's own random numbers.
+
+    Returns:
+        A function of (observations, goals, episodes, times), the first two of shape (n, d) and
+        the others of shape (n,), to actions of shape (n, action). A row's random key is made of
+        the seed, its episode and its time, so its action does not depend on the other rows.
+    """
+    agent = without_optimizer(agent)
+
+    @eqx.filter_jit
+    def act(agent: Agent, observations, goals, episodes, times) -> Array:
+        def one(observation, goal, episode, time):
+            key = jr.fold_in(jr.fold_in(jr.key(seed), episode), time)
+            return agent.act(observation, goal, key)
+
+        return jax.vmap(one)(observations, goals, episodes, times)
+
+    def policy(observations, goals, episodes, times) -> np.ndarray:
+        return np.asarray(
+            act(
+                agent,
+                jnp.asarray(observations),
+                jnp.asarray(goals),
+                jnp.asarray(episodes, jnp.uint32),
+                jnp.asarray(times, jnp.uint32),
+            )
+        )
+
+    return policy
+
+
+def without_optimizer(agent: Agent) -> Agent:
+    """Return an agent that can act and be scored, but holds no optimiser's state."""
+    return eqx.tree_at(lambda a: a.optimizer_state, agent, None, is_leaf=lambda x: x is None)

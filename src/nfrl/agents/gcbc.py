@@ -1,0 +1,80 @@
+"""GCBC: goal-conditioned imitation with a Gaussian policy, the baseline of OGBench.
+
+max E log N(a; mu(s, g), I), that is, mean squared error; the mean acts (Park et al., 2025).
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nfrl.agents.optimization import AdamW, gradient_step, initial_state
+from nfrl.data.samplers import GoalBatch
+from nfrl.networks import MLP
+
+
+@dataclasses.dataclass(frozen=True)
+class GCBCConfig:
+    """GCBC with OGBench's values."""
+
+    hidden: tuple[int, ...] = (512, 512, 512)
+    """Hidden widths of the policy's network."""
+    layer_norm: bool = False
+    """LayerNorm in the policy's network."""
+    optimizer: AdamW = AdamW()
+    """As NF-GCBC's: the same budget."""
+
+    def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "GCBC":
+        """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
+        mean = MLP(
+            key,
+            2 * observation_dim,
+            self.hidden,
+            action_dim,
+            activation=jax.nn.gelu,
+            layer_norm=self.layer_norm,
+        )
+        return GCBC(mean, initial_state(self.optimizer.build(steps), mean), self, steps)
+
+
+class GCBC(eqx.Module):
+    """The agent: the network of the mean action, its optimiser's state, its configuration."""
+
+    policy: MLP
+    optimizer_state: optax.OptState
+    config: GCBCConfig = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+
+    def update(self, batch: GoalBatch, key: PRNGKeyArray) -> tuple["GCBC", dict[str, Array]]:
+        """Take one maximum-likelihood step."""
+
+        def loss(policy: MLP) -> tuple[Array, dict[str, Array]]:
+            log_prob = _log_prob(policy, batch)
+            return -log_prob, {"log_prob": log_prob}
+
+        policy, state, metrics = gradient_step(
+            loss, self.policy, self.config.optimizer.build(self.steps), self.optimizer_state
+        )
+        return GCBC(policy, state, self.config, self.steps), metrics
+
+    def validate(self, batch: GoalBatch, key: PRNGKeyArray) -> dict[str, Array]:
+        """Return the mean log-density of actions under unit variance, in nats."""
+        return {"log_prob": _log_prob(self.policy, batch)}
+
+    def act(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " observation"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, " action"]:
+        """Return the mean action, clipped to [-1, 1]; the key is not used."""
+        return jnp.clip(self.policy(jnp.concatenate((observation, goal))), -1, 1)
+
+
+def _log_prob(policy: MLP, batch: GoalBatch) -> Array:
+    inputs = jnp.concatenate((batch.observations, batch.goals), axis=-1)
+    error = batch.actions - jax.vmap(policy)(inputs)
+    return jax.scipy.stats.norm.logpdf(error).sum(-1).mean()

@@ -1,0 +1,1 @@
+"""Making data sets: scripted oracles, mazes, and what runs them in parallel."""

@@ -1,0 +1,117 @@
+"""One episode: what it is, what its randomness hangs on, and who collects it."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nfrl.collect.catalog import Recipe
+
+# Arrays in OGBench's format, all with the same number of rows: observations and actions float32,
+# terminals bool, qpos and qvel float32, and button_states int64 where the scene has buttons.
+Episode = dict[str, NDArray]
+
+SPLITS = ("train", "val")
+
+
+class Collector(Protocol):
+    """Collects episodes of one data set, one after the other, in one environment it keeps."""
+
+    def episode(self, seeds: np.random.SeedSequence, steps: int) -> Episode:
+        """Collect one episode that depends on nothing but the arguments.
+
+        Seeds NumPy's global generator, from which OGBench's oracles and environments draw.
+
+        Args:
+            seeds: The episode's randomness, from `episode_seeds`.
+            steps: Rows to collect, at least 2.
+        """
+        ...
+
+
+def open_collector(recipe: Recipe) -> Collector:
+    """Build the environment and the oracles of a recipe (a second or two)."""
+    # Imported here: each brings its own simulator, and a worker needs one of them.
+    match recipe.family:
+        case "manipulation":
+            from nfrl.collect.manipulation import ManipulationCollector
+
+            return ManipulationCollector(recipe)
+        case "pointmaze":
+            from nfrl.collect.pointmaze import PointMazeCollector
+
+            return PointMazeCollector(recipe)
+
+
+def open_environment(name: str, **settings: Any) -> Any:
+    """Make one of OGBench's environments, bare of wrappers, that no success ends.
+
+    Args:
+        name: Its Gymnasium id.
+        settings: Further arguments of the environment.
+
+    Returns:
+        The environment, untyped: what is used of it goes far beyond Gymnasium's interface.
+    """
+    import gymnasium
+    import ogbench  # noqa: F401 - registers the environments.
+
+    made = gymnasium.make(name, terminate_at_goal=False, disable_env_checker=True, **settings)
+    return made.unwrapped
+
+
+def episode_seeds(seed: int, split: str, episode: int, attempt: int = 0) -> np.random.SeedSequence:
+    """Give an episode its own randomness, whichever process collects it and after whatever.
+
+    Args:
+        seed: The data set's seed, non-negative.
+        split: "train" or "val".
+        episode: Its index within the split.
+        attempt: How many collections of this episode were thrown away before this one.
+    """
+    return np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), episode, attempt))
+
+
+def retry_seeds(seeds: np.random.SeedSequence) -> np.random.SeedSequence:
+    """Give the randomness of the next attempt at the same episode."""
+    *prefix, attempt = seeds.spawn_key
+    return np.random.SeedSequence(seeds.entropy, spawn_key=(*prefix, attempt + 1))
+
+
+def seed_everything(seeds: np.random.SeedSequence) -> tuple[np.random.Generator, int]:
+    """Seed NumPy's global generator, and give a generator and a seed for ``reset``.
+
+    Args:
+        seeds: The episode's randomness.
+
+    Returns:
+        A generator for what this room draws itself, and a seed for ``environment.reset``.
+    """
+    words = seeds.generate_state(9)
+    np.random.seed(words[:4])  # noqa: NPY002 - OGBench draws from the global generator.
+    return np.random.default_rng(words[4:8]), int(words[8])
+
+
+class EpisodeRecorder:
+    """Collects rows and stacks them into an episode."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list] = {}
+
+    def add(self, **row: NDArray) -> None:
+        """Keep copies of one row's values; every row has the same keys."""
+        for key, value in row.items():
+            self._rows.setdefault(key, []).append(np.array(value))
+
+    def episode(self) -> Episode:
+        """Stack the rows, in OGBench's types, the last of them marked terminal."""
+        rows = len(self._rows["observations"])
+        terminals = np.zeros(rows, dtype=bool)
+        terminals[-1] = True
+        episode: Episode = {}
+        for key, values in self._rows.items():
+            dtype = np.int64 if key == "button_states" else np.float32
+            episode[key] = np.stack(values).astype(dtype)
+            if key == "actions":
+                episode["terminals"] = terminals
+        return episode

@@ -1,0 +1,72 @@
+"""What an evaluation found."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nfrl.files import write_atomically
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The outcome of a number of episodes for each of a number of goals.
+
+    Attributes:
+        goals: (goals,) int, the goals' ``task_id``, from 1.
+        successes: (goals, episodes) bool, whether the goal was reached at any time.
+        lengths: (goals, episodes) int, steps played.
+        seconds: Wall clock time, the start of the workers included.
+        steps_per_second: Environment steps a second while playing, the policy's time included.
+        xy: (goals, episodes, T, 2) float32, the agent's places in a maze at equal intervals, the
+            last one at the episode's end; NaN after that. None where not recorded.
+        goal_xy: (goals, 2) float32, the goals' places; None outside mazes. OGBench moves each
+            episode's goal a little: this is their mean.
+    """
+
+    goals: np.ndarray
+    successes: np.ndarray
+    lengths: np.ndarray
+    seconds: float
+    steps_per_second: float
+    xy: np.ndarray | None = None
+    goal_xy: np.ndarray | None = None
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(goals,) The success rate for each goal, in [0, 1]."""
+        return self.successes.mean(axis=1)
+
+    @property
+    def score(self) -> float:
+        """The mean success rate over the goals, in [0, 1]."""
+        return float(self.scores.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% bootstrap interval of the score, episodes resampled within each goal.
+
+        It speaks of the episodes' chance, not of the training seeds'. Where every goal has been
+        reached always or never it is a point.
+        """
+        # n draws with replacement from n zeros and ones: their sum is binomial, exactly.
+        episodes = self.successes.shape[1]
+        generator = np.random.default_rng(0)
+        sums = generator.binomial(episodes, self.scores, size=(10_000, len(self.scores)))
+        low, high = np.quantile(sums.mean(axis=1) / episodes, [0.025, 0.975])
+        return float(low), float(high)
+
+    def save(self, path: str | Path) -> None:
+        """Write to an ``.npz`` file; it is there complete or not at all."""
+        values = {key: value for key, value in vars(self).items() if value is not None}
+        write_atomically(path, lambda file: np.savez_compressed(file, **values))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Evaluation":
+        """Read what ``save`` has written."""
+        with np.load(path, allow_pickle=False) as file:
+            values: dict[str, Any] = {key: file[key] for key in file.files}
+        for key in ("seconds", "steps_per_second"):
+            values[key] = float(values[key])
+        return cls(**values)

@@ -1,0 +1,240 @@
+"""Evaluate a policy: every goal of a task, many episodes at a time."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nfrl.evaluation.pool import Pool
+from nfrl.evaluation.result import Evaluation
+from nfrl.evaluation.worker import IDLE, RESET, STEP
+from nfrl.progress import Update
+from nfrl.progress import progress as show_progress
+from nfrl.tasks.task import Task
+
+Policy = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""``policy(observations, goals, episodes, times) -> actions`` for a batch of n environments.
+
+observations, goals: (n, obs) float32; episodes: (n,) int64, a number for each episode of the
+evaluation; times: (n,) int64, steps taken in the episode; actions: (n, act), clipped to [-1, 1]
+afterwards. A row's action should depend on that row only; a policy that draws random numbers
+derives them from (episode, time), and an episode is then the same in any batch. n is the same at
+each call, and rows whose environments have nothing to do hold old values.
+"""
+
+
+def evaluate(
+    task: Task,
+    policy: Policy,
+    *,
+    episodes: int = 50,
+    seed: int = 0,
+    workers: int | None = None,
+    slots: int | None = None,
+    goals: Sequence[int] | None = None,
+    progress: bool = True,
+    record_xy: bool | None = None,
+    video: Path | None = None,
+) -> Evaluation:
+    """Play ``episodes`` episodes of each goal and count the successes.
+
+    An episode ends when the goal is reached (success), when the environment ends it, or after
+    ``task.horizon`` steps. Its start depends on (seed, goal, episode) alone and its number, as the
+    policy sees it, on (goal, episode): results are the same for any number of workers.
+
+    Args:
+        task: What to play.
+        policy: Called in this process, once a step for all environments.
+        episodes: Episodes per goal.
+        seed: Of the environments, >= 0. The policy's own is the caller's.
+        workers: Processes that step environments; by default one for each CPU core.
+        slots: Environments played at once, 50 by default.
+        goals: Which goals (``task_id``, from 1); by default all of them.
+        progress: Whether to show progress on standard error.
+        record_xy: Whether to keep the paths; by default in mazes. Needs ``task.is_maze``.
+        video: Where to put a video of one episode a goal (slow: see ``video.record_video``). Where
+            drawing is impossible, a line says so and the evaluation stands.
+
+    Raises:
+        ValueError: An argument is out of its range, or the policy's actions have another shape or
+            are not finite.
+        WorkerError: An environment failed.
+    """
+    chosen = tuple(range(1, task.goals + 1)) if goals is None else tuple(goals)
+    if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(_all_goals(task)):
+        raise ValueError(f"goals must be distinct, from 1 to {task.goals}; got {chosen}")
+    if episodes < 1 or seed < 0:
+        raise ValueError(f"episodes must be >= 1 and seed >= 0; got {episodes} and {seed}")
+    if min(workers or 1, slots or 1) < 1:
+        raise ValueError(f"workers and slots must be >= 1; got {workers} and {slots}")
+    record_xy = task.is_maze if record_xy is None else record_xy
+    if record_xy and not task.is_maze:
+        raise ValueError(f"{task.name} is no maze: it has no x and y to record")
+
+    shape = (len(chosen), episodes)
+    successes = np.zeros(shape, bool)
+    lengths = np.zeros(shape, np.int64)
+    goal_xy = np.zeros((*shape, 2), np.float32)
+    paths = _Paths(shape, task.horizon) if record_xy else None
+    row = {task_id: index for index, task_id in enumerate(chosen)}
+    schedule = [Episode(task_id, index) for index in range(episodes) for task_id in chosen]
+
+    begin = time.perf_counter()
+    slots = min(slots or 50, len(schedule))
+    with (
+        show_progress(f"evaluating {task.name}", len(schedule), "episodes", show=progress) as told,
+        Pool(task, slots, workers or os.cpu_count() or 1, seed=seed) as pool,
+    ):
+        stepping = time.perf_counter()
+        count = Count(told, task.horizon)
+        for event in play(pool, task, policy, schedule):
+            place = row[event.episode.task_id], event.episode.index
+            if paths is not None:
+                paths.add(place, event.time, pool.observations[event.slot, :2], event.ended)
+            if event.time == 0:
+                goal_xy[place] = pool.goal_xy[event.slot]
+            if event.ended:
+                successes[place] = event.success
+                lengths[place] = event.time
+            count.add(event)
+        end = time.perf_counter()
+    evaluation = Evaluation(
+        goals=np.array(chosen),
+        successes=successes,
+        lengths=lengths,
+        seconds=end - begin,
+        steps_per_second=float(lengths.sum() / (end - stepping)),
+        xy=None if paths is None else paths.trimmed(),
+        goal_xy=goal_xy.mean(axis=1) if task.is_maze else None,
+    )
+    if video is not None:
+        _video(task, policy, video, chosen, seed, progress)
+    return evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+    """An episode to play: the goal (from 1) and its number among that goal's episodes (from 0)."""
+
+    task_id: int
+    index: int
+
+    def number(self, task: Task) -> int:
+        """Its number among all episodes; the same whichever goals and however many are played."""
+        return self.index * task.goals + self.task_id - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """What a round brought for one slot: an episode's first observation or its next."""
+
+    slot: int
+    episode: Episode
+    time: int
+    ended: bool
+    success: bool
+
+
+def play(pool: Pool, task: Task, policy: Policy, schedule: Iterable[Episode]) -> Iterator[Event]:
+    """Play the episodes in their order, as slots fall free, all slots in lockstep.
+
+    Yields an event for each slot and step, slots in order, while the pool's arrays hold that round.
+    """
+    count = len(pool.commands)
+    waiting = iter(schedule)
+    playing: list[Episode | None] = [None] * count
+    numbers = np.zeros(count, np.int64)
+    times = np.zeros(count, np.int64)
+
+    def deal(slot: int) -> None:
+        """Give the slot the next episode, or none."""
+        episode = playing[slot] = next(waiting, None)
+        pool.commands[slot] = IDLE if episode is None else RESET
+        if episode is not None:
+            pool.task_ids[slot], pool.episodes[slot] = episode.task_id, episode.index
+
+    for slot in range(count):
+        deal(slot)
+    while (pool.commands != IDLE).any():
+        pool.round()
+        times = np.where(pool.commands == STEP, times + 1, 0)
+        success = pool.success & (pool.commands == STEP)
+        ended = success | pool.done | (times >= task.horizon)
+        for slot, episode in enumerate(playing):
+            if episode is None:
+                continue
+            yield Event(slot, episode, int(times[slot]), bool(ended[slot]), bool(success[slot]))
+            if ended[slot]:
+                deal(slot)
+            else:
+                pool.commands[slot] = STEP
+                numbers[slot] = episode.number(task)
+        stepping = pool.commands == STEP
+        if stepping.any():
+            actions = np.asarray(
+                policy(pool.observations.copy(), pool.goals.copy(), numbers.copy(), times)
+            )
+            if actions.shape != pool.actions.shape:
+                raise ValueError(
+                    f"the policy's actions have shape {actions.shape}, not {pool.actions.shape}"
+                )
+            if not np.isfinite(actions[stepping]).all():
+                raise ValueError("the policy's actions are not finite")
+            np.clip(actions, -1.0, 1.0, out=pool.actions)
+
+
+class Count:
+    """Tells a progress display how far the episodes have come."""
+
+    def __init__(self, told: Update, horizon: int):
+        self._told, self._horizon = told, horizon
+        self._begin = time.perf_counter()
+        self._steps = self._ended = self._ended_steps = self._successes = 0
+
+    def add(self, event: "Event") -> None:
+        """Count one event of ``play``."""
+        self._steps += event.time > 0
+        if event.ended:
+            self._ended += 1
+            self._ended_steps += event.time
+            self._successes += event.success
+        if event.ended or event.slot == 0:
+            # Episodes under way count for the share of the horizon that they have played.
+            done = self._ended + (self._steps - self._ended_steps) / self._horizon
+            rate = self._steps / (time.perf_counter() - self._begin)
+            success = f"success {self._successes / self._ended:.2f}, " if self._ended else ""
+            self._told(done, f"{success}{rate:.0f} steps/s")
+
+
+class _Paths:
+    """Where the agent went: at most about ``points`` places an episode, the last one included."""
+
+    def __init__(self, shape: tuple[int, int], horizon: int, points: int = 200):
+        self._every = -(-horizon // points)
+        self._xy = np.full((*shape, -(-horizon // self._every) + 1, 2), np.nan, np.float32)
+
+    def add(self, place: tuple[int, int], time: int, xy: np.ndarray, ended: bool) -> None:
+        if ended or time % self._every == 0:
+            self._xy[(*place, -(-time // self._every))] = xy
+
+    def trimmed(self) -> np.ndarray:
+        used = np.isfinite(self._xy).any(axis=(0, 1, 3)).sum()
+        return self._xy[:, :, :used]
+
+
+def _all_goals(task: Task) -> range:
+    return range(1, task.goals + 1)
+
+
+def _video(
+    task: Task, policy: Policy, path: Path, goals: Sequence[int], seed: int, progress: bool
+) -> None:
+    from nfrl.evaluation.video import VideoUnavailable, record_video
+
+    try:
+        record_video(task, policy, path, goals=goals, seed=seed, progress=progress)
+    except VideoUnavailable as error:
+        print(error)

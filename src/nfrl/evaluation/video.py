@@ -1,0 +1,95 @@
+"""Videos of a policy: one episode of each goal, side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import imageio.v2 as imageio
+import numpy as np
+
+from nfrl.errors import UserError
+from nfrl.evaluation.pool import Pool, WorkerError
+from nfrl.evaluation.rollout import Count, Episode, Policy, play
+from nfrl.progress import progress as show_progress
+from nfrl.tasks.task import Task
+
+_FRAMES_A_SECOND = 15
+
+
+class VideoUnavailable(UserError):
+    """Pictures of the simulator cannot be drawn here."""
+
+
+def record_video(
+    task: Task,
+    policy: Policy,
+    path: str | Path,
+    *,
+    goals: Sequence[int] | None = None,
+    seed: int = 0,
+    every: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Play episode 0 of each goal, as ``rollout.evaluate`` with this seed does, and film it.
+
+    The goals stand side by side, 200 x 200 pixels each; an episode that has ended stands still.
+    The environments run in a process of their own, which draws with ``MUJOCO_GL``, by default EGL
+    where there is no display; in software a frame takes 20 to 50 ms.
+
+    Args:
+        task: What to play.
+        policy: As for ``evaluate``.
+        path: Where to put it. ``.gif`` makes a GIF, and so does a lack of ffmpeg; else MP4.
+        goals: Which goals (``task_id``, from 1); by default all of them.
+        seed: Of the environments, >= 0.
+        every: Steps between two frames; by default 3, or as many as make 100 frames an episode.
+        progress: Whether to show progress on standard error.
+
+    Returns:
+        The file written: ``path``, with the suffix ``.gif`` where MP4 could not be made.
+
+    Raises:
+        VideoUnavailable: MuJoCo finds no graphics library here; the message names the cure.
+        WorkerError: The environment failed.
+    """
+    schedule = [Episode(task_id, 0) for task_id in goals or range(1, task.goals + 1)]
+    every = every or max(3, -(-task.horizon // 100))
+    frames: list[Any] = []
+    try:
+        with (
+            show_progress(f"filming {task.name}", len(schedule), "episodes", show=progress) as told,
+            Pool(task, len(schedule), 1, seed=seed, every=every) as pool,
+        ):
+            count = Count(told, task.horizon)
+            for event in play(pool, task, policy, schedule):
+                count.add(event)
+                # All began together, so that an event's time is everyone's; the slots' events of
+                # one time, and an end between two frames, give one frame: the last one stays.
+                if event.time % every == 0 or event.ended:
+                    frames[-(-event.time // every) :] = [np.concatenate(list(pool.frames), axis=1)]
+    except WorkerError as error:
+        if "NoGraphics" not in str(error):
+            raise
+        raise VideoUnavailable(
+            f"no video: MuJoCo cannot draw here ({str(error).rsplit('NoGraphics: ', 1)[-1]}). "
+            "Without a display it needs EGL: `apt-get install libegl1` on Debian and Ubuntu, then "
+            "MUJOCO_GL=egl (or leave MUJOCO_GL unset)"
+        ) from None
+    return _write(Path(path), frames)
+
+
+def _write(path: Path, frames: list[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix != ".gif":
+        try:
+            # Sides must be even for the codec, and ours are.
+            imageio.mimwrite(
+                path, frames, fps=_FRAMES_A_SECOND, codec="libx264", macro_block_size=2
+            )
+        except (ImportError, OSError, RuntimeError, ValueError):  # no ffmpeg, or without x264
+            path.unlink(missing_ok=True)
+            path = path.with_suffix(".gif")
+        else:
+            return path
+    imageio.mimwrite(path, frames, duration=1000 / _FRAMES_A_SECOND, loop=0)
+    return path

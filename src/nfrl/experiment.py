@@ -1,0 +1,374 @@
+"""From a task and an agent to a scored run: data, training, evaluation, result."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cattrs
+import jax
+import numpy as np
+
+from nfrl.agents import AGENTS, Agent, AgentConfig
+from nfrl.agents.acting import batched_policy
+from nfrl.collect import resolve
+from nfrl.data import ogbench
+from nfrl.data.dataset import Dataset
+from nfrl.errors import UserError
+from nfrl.evaluation.result import Evaluation
+from nfrl.evaluation.rollout import evaluate
+from nfrl.files import write_atomically
+from nfrl.networks import count_parameters
+from nfrl.progress import progress
+from nfrl.tasks import find_task
+from nfrl.training.offline import (
+    NonFiniteLossError,
+    OfflineTraining,
+    latest_step,
+    load_agent,
+    train,
+)
+from nfrl.training.run import RunFolder
+
+PACKAGES = ("nfrl", "jax", "equinox", "flowjax", "optax", "numpy", "ogbench", "mujoco", "gymnasium")
+SAMPLED_STATES, SAMPLES_PER_STATE = 12, 200
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What a run was trained on."""
+
+    name: str
+    path: str
+    origin: str
+    transitions: int
+    observation_dim: int
+    action_dim: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything that decides a run's outcome."""
+
+    task: str
+    agent: str
+    preset: str
+    variant: str
+    """What was changed from the preset, in a word: "no-linear"; empty for nothing."""
+    seeds: tuple[int, ...]
+    agent_config: AgentConfig
+    training: OfflineTraining
+    dataset: DatasetInfo
+    episodes: int = 50
+    """Evaluation episodes per goal; 0 for no evaluation."""
+
+    def run_folders(self, root: Path) -> list[RunFolder]:
+        """Return the folder of each seed below a root."""
+        name = f"{self.agent}-{self.preset}" + (f"-{self.variant}" if self.variant else "")
+        return [RunFolder(root / self.task / name / f"seed-{seed}") for seed in self.seeds]
+
+    def to_json(self, seed: int) -> dict[str, Any]:
+        """Return config.json of one of the seeds."""
+        return {
+            "seed": seed,
+            **dataclasses.asdict(self),
+            "versions": versions(),
+            "commit": commit(),
+            "device": device(),
+        }
+
+    @classmethod
+    def from_json(cls, config: dict[str, Any]) -> "Experiment":
+        """Read config.json back.
+
+        Raises:
+            UserError: It is of another program's making, or an older version's.
+        """
+        try:
+            names = {field.name for field in dataclasses.fields(cls)}
+            values = {name: value for name, value in config.items() if name in names}
+            values["agent_config"] = cattrs.structure(
+                config["agent_config"], AGENTS[config["agent"]]
+            )
+            values["training"] = cattrs.structure(config["training"], OfflineTraining)
+            values["dataset"] = cattrs.structure(config["dataset"], DatasetInfo)
+            values["seeds"] = tuple(config["seeds"])
+            return cls(**values)
+        except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
+            raise UserError(f"config.json does not describe a run of this version: {error!r}") from (
+                error
+            )
+
+
+def describe_dataset(name: str, path: Path) -> DatasetInfo:
+    """Say what a data set file is; its hash names it for good."""
+    summary = ogbench.summarize(path)
+    return DatasetInfo(
+        name=name,
+        path=str(path),
+        origin=resolve.origin(path),
+        transitions=summary.transitions,
+        observation_dim=summary.observation_size,
+        action_dim=summary.action_size,
+        sha256=summary.sha256,
+    )
+
+
+def run(
+    experiment: Experiment,
+    folders: Sequence[RunFolder],
+    *,
+    workers: int | None = None,
+    show: bool = True,
+) -> list[dict[str, Any]]:
+    """Train, evaluate and record, going on from whatever the folders hold.
+
+    Args:
+        experiment: What to run.
+        folders: One per seed.
+        workers: Processes that step environments; by default one per processor core.
+        show: Show progress.
+
+    Returns:
+        Each seed's result, as written to its result.json.
+
+    Raises:
+        UserError: See :func:`nfrl.training.offline.train`. A run whose loss became non-finite is
+            recorded as diverged first.
+    """
+    dataset, validation = load_data(experiment)
+    for folder, seed in zip(folders, experiment.seeds, strict=True):
+        if not folder.is_begun:
+            folder.write_config(experiment.to_json(seed))
+    try:
+        agents = _train(experiment, folders, dataset, validation, show)
+    except NonFiniteLossError:
+        for folder, seed in zip(folders, experiment.seeds, strict=True):
+            folder.write_result(describe_result(experiment, seed, folder, None, None))
+        raise
+    results = []
+    for folder, seed, agent in zip(folders, experiment.seeds, agents, strict=True):
+        save_samples(folder, agent, validation)
+        results.append(score(experiment, seed, folder, agent, workers=workers, show=show))
+    return results
+
+
+def score(
+    experiment: Experiment,
+    seed: int,
+    folder: RunFolder,
+    agent: Agent,
+    *,
+    workers: int | None = None,
+    show: bool = True,
+) -> dict[str, Any]:
+    """Evaluate a trained agent and write evaluation.npz and result.json; return the result."""
+    evaluation = None
+    if experiment.episodes:
+        evaluation = evaluate(
+            find_task(experiment.task),
+            batched_policy(agent, seed),
+            episodes=experiment.episodes,
+            seed=seed,
+            workers=workers,
+            progress=show,
+        )
+        evaluation.save(folder.evaluation_file)
+    result = describe_result(experiment, seed, folder, agent, evaluation)
+    folder.write_result(result)
+    return result
+
+
+def load_data(experiment: Experiment) -> tuple[Dataset, Dataset]:
+    """Load an experiment's data and its held-out data.
+
+    Raises:
+        UserError: A file is missing or damaged, or not the one the run was begun with.
+    """
+    path = Path(experiment.dataset.path)
+    dataset = Dataset.from_file(path)
+    if ogbench.sha256(path) != experiment.dataset.sha256:
+        raise UserError(f"{path} is not the data this run was begun with: its sha256 differs")
+    return dataset, Dataset.from_file(ogbench.validation_path(path))
+
+
+def load_trained(experiment: Experiment, folder: RunFolder, step: int | None = None) -> Agent:
+    """Load a run's agent from its latest checkpoint, or that of a step; the data are not needed.
+
+    Raises:
+        UserError: There is no such checkpoint, or it is cut short.
+    """
+    return load_agent(
+        folder,
+        experiment.agent_config,
+        experiment.dataset.observation_dim,
+        experiment.dataset.action_dim,
+        experiment.training.steps,
+        step,
+    )
+
+
+def _train(
+    experiment: Experiment,
+    folders: Sequence[RunFolder],
+    dataset: Dataset,
+    validation: Dataset,
+    show: bool,
+) -> list[Agent]:
+    seeds = experiment.seeds
+    title = f"training {experiment.agent} on {experiment.task}"
+    if len(seeds) > 1:
+        title += f" ({len(seeds)} seeds)"
+    start = latest_step(folders)
+    began = time.perf_counter()
+    with progress(title, experiment.training.steps, "steps", done=start, show=show) as update:
+
+        def report(step: int, metrics: dict[str, float]) -> None:
+            rate = (step - start) * len(seeds) / (time.perf_counter() - began)
+            figures = [f"{rate:.0f} updates/s", f"loss {metrics['loss']:.3f}"]
+            figures += [
+                f"held-out {name.removeprefix('val_')} {value:.3f}"
+                for name, value in metrics.items()
+                if name.startswith("val_")
+            ]
+            update(step, ", ".join(figures))
+
+        return train(
+            folders,
+            seeds,
+            experiment.agent_config,
+            experiment.training,
+            dataset,
+            validation,
+            report,
+        )
+
+
+def sample_milliseconds(agent: Agent, observation_dim: int, batch: int = 1) -> float:
+    """Time one call of the batched policy: the median of many, in milliseconds."""
+    policy = batched_policy(agent)
+    arguments = (
+        np.zeros((batch, observation_dim), np.float32),
+        np.zeros((batch, observation_dim), np.float32),
+        np.arange(batch),
+        np.zeros(batch, np.int64),
+    )
+    policy(*arguments)
+    times = []
+    while len(times) < 100 and sum(times) < 5:
+        start = time.perf_counter()
+        policy(*arguments)
+        times.append(time.perf_counter() - start)
+    return 1000 * float(np.median(times))
+
+
+def save_samples(folder: RunFolder, agent: Agent, data: Dataset) -> None:
+    """Save actions of the policy beside the data's, at a few states of held-out data."""
+    rows = np.random.default_rng(0).choice(np.asarray(data.transitions), SAMPLED_STATES)
+    goals = np.minimum(rows + 20, np.asarray(data.last)[rows])
+    observations = np.asarray(data.observations)
+    states = np.repeat(observations[rows], SAMPLES_PER_STATE, axis=0)
+    targets = np.repeat(observations[goals], SAMPLES_PER_STATE, axis=0)
+    count = len(states)
+    actions = batched_policy(agent)(states, targets, np.arange(count), np.zeros(count, np.int64))
+    arrays = {
+        "actions": actions.reshape(SAMPLED_STATES, SAMPLES_PER_STATE, -1),
+        "data_actions": np.asarray(data.actions)[rows],
+    }
+    write_atomically(folder.samples_file, lambda file: np.savez(file, **arrays))
+
+
+def device() -> str:
+    """Name the device that JAX computes on, and the processor."""
+    first = jax.devices()[0]
+    if first.platform == "cpu":
+        return f"cpu: {_processor()}, {os.cpu_count()} cores"
+    return f"{first.platform}: {first.device_kind}; {_processor()}, {os.cpu_count()} cores"
+
+
+def describe_result(
+    experiment: Experiment,
+    seed: int,
+    folder: RunFolder,
+    agent: Agent | None,
+    evaluation: Evaluation | None,
+) -> dict[str, Any]:
+    """Return the record of a run: what was run, on what, with what, and what came out.
+
+    ``train_seconds`` is the wall-clock time of all seeds that trained together, and
+    ``steps_per_second`` the rate of gradient steps summed over them.
+    """
+    steps, together = experiment.training.steps, len(experiment.seeds)
+    seconds = folder.seconds_until(steps)
+    dataset = {
+        key: value for key, value in dataclasses.asdict(experiment.dataset).items() if key != "path"
+    }
+    return {
+        "task": experiment.task,
+        "agent": experiment.agent,
+        "preset": experiment.preset,
+        "variant": experiment.variant,
+        "seed": seed,
+        "steps": steps,
+        "status": "diverged" if agent is None else "finished",
+        "score": evaluation and round(evaluation.score, 4),
+        "scores": evaluation and [round(float(value), 4) for value in evaluation.scores],
+        "interval": evaluation and [round(float(value), 4) for value in evaluation.interval],
+        "episodes": experiment.episodes,
+        "dataset": dataset,
+        "parameters": agent and count_parameters(agent.policy),
+        "config": {
+            "agent": dataclasses.asdict(experiment.agent_config),
+            "training": dataclasses.asdict(experiment.training),
+        },
+        "versions": versions(),
+        "commit": commit(),
+        "device": device(),
+        "seeds_together": together,
+        "train_seconds": round(seconds, 1),
+        "steps_per_second": round(steps * together / seconds, 1) if seconds else None,
+        "sample_ms": agent
+        and round(sample_milliseconds(agent, experiment.dataset.observation_dim), 3),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a run's outcome."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **found}
+
+
+def commit() -> str | None:
+    """Return the commit of the checkout this package runs from, with + if it was changed."""
+    here = Path(__file__).parent
+    try:
+        git = ["git", "-C", str(here)]
+        commit = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", str(here)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

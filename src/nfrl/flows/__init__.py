@@ -1,0 +1,8 @@
+"""The conditional normalizing flow; knows nothing of reinforcement learning."""
+
+from nfrl.flows.coupling import Coupling, ExpAffine
+from nfrl.flows.denoising import denoise
+from nfrl.flows.plu import PLULinear
+from nfrl.flows.real_nvp import RealNVP
+
+__all__ = ["Coupling", "ExpAffine", "PLULinear", "RealNVP", "denoise"]

@@ -1,0 +1,307 @@
+"""Figures of records and training metrics: learning curves, success, and what it cost."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from nfrl.reports.groups import Group, labels
+from nfrl.reports.style import (
+    FAINT,
+    INK,
+    SOFT,
+    count_axis,
+    group_colours,
+    house_style,
+    legend_below,
+    new_figure,
+)
+
+Metrics = Mapping[str, NDArray[np.float64]]
+# The first of these columns that was logged is drawn.
+_PANELS = (
+    ("training loss", ("loss", "actor_loss")),
+    ("held-out log-likelihood", ("val_log_prob",)),
+)
+
+
+def learning_curves(
+    title: str, groups: Sequence[Group], metrics: Sequence[Sequence[Metrics]]
+) -> Figure | None:
+    """Draw loss and held-out log-likelihood against gradient steps and against minutes.
+
+    Each seed is a light line, the mean over seeds a dark one, as far as every seed has come.
+
+    Args:
+        title: The figure's title.
+        groups: The groups of one task.
+        metrics: For each group, the metrics of each of its runs.
+
+    Returns:
+        The figure; None if nothing of the kind was logged.
+    """
+    rows = [
+        (label, name)
+        for label, names in _PANELS
+        for name in names
+        if any(name in run for runs in metrics for run in runs)
+    ]
+    if not rows:
+        return None
+    with house_style():
+        figure = new_figure(0.75 + 2.0 * len(rows), title)
+        grid = figure.subplots(len(rows), 2, squeeze=False, sharex="col", sharey="row")
+        for axes_row, (label, name) in zip(grid, rows, strict=True):
+            axes_row[0].set_ylabel(label)
+            for axes, against in zip(axes_row, ("step", "seconds"), strict=True):
+                _curves(axes, groups, metrics, name, against)
+        for axes, label in zip(grid[-1], ("gradient steps", "minutes of training"), strict=True):
+            axes.set_xlabel(label)
+            axes.set_xlim(left=0)
+        count_axis(grid[-1][0])
+        legend_below(figure, grid[0][0])
+    return figure
+
+
+def _curves(
+    axes: Axes,
+    groups: Sequence[Group],
+    metrics: Sequence[Sequence[Metrics]],
+    name: str,
+    against: str,
+) -> None:
+    settled = []
+    for group_label, colour, runs in zip(
+        labels(groups), group_colours(groups), metrics, strict=True
+    ):
+        curves = []
+        for run in runs:
+            if name not in run or against not in run:
+                continue
+            x, y = run[against] / (60 if against == "seconds" else 1), run[name]
+            finite = np.isfinite(x) & np.isfinite(y)
+            if finite.any():
+                curves.append((x[finite], y[finite]))
+        for x, y in curves:
+            if len(curves) > 1:
+                axes.plot(x, y, color=colour, alpha=0.28, linewidth=0.9)
+            settled.append(y[len(y) // 20 :])
+        if curves:
+            x = np.unique(np.concatenate([x for x, _ in curves]))
+            # The mean holds where every seed has values.
+            x = x[(x >= max(c[0][0] for c in curves)) & (x <= min(c[0][-1] for c in curves))]
+            mean = np.mean([np.interp(x, *curve) for curve in curves], axis=0)
+            axes.plot(x, mean, color=colour, label=group_label)
+    if settled:
+        # The first steps can lie orders of magnitude away and would flatten all the rest.
+        low, high = np.min(np.concatenate(settled)), np.max(np.concatenate(settled))
+        _include(axes, low, high)
+
+
+def _include(axes: Axes, low: float, high: float) -> None:
+    """Set the y limits to hold this range and whatever other panels of the row have set."""
+    margin = 0.06 * (high - low) or 0.5
+    low, high = low - margin, high + margin
+    if not axes.get_autoscaley_on():
+        before = axes.get_ylim()
+        low, high = min(low, before[0]), max(high, before[1])
+    axes.set_ylim(low, high)
+
+
+def success_by_goal(
+    title: str, groups: Sequence[Group], papers: Mapping[str, float] | None = None
+) -> Figure | None:
+    """Draw the success on each goal and their mean: bars with 95% intervals, seeds as dots.
+
+    Args:
+        title: The figure's title.
+        groups: The groups of one task.
+        papers: The paper's mean score by agent, each a dashed line.
+
+    Returns:
+        The figure; None if no group has a score.
+    """
+    scored = [group for group in groups if group.scored]
+    if not scored:
+        return None
+    goals = max(len(group.goals) for group in scored)
+    with house_style():
+        figure = new_figure(3.1, title)
+        axes = figure.subplots()
+        width = 0.8 / max(len(scored), 2)
+        # The mean stands a little apart.
+        places = np.array([*range(goals), goals + 0.35])
+        tops = [*(papers or {}).values()]
+        for index, (name, colour, group) in enumerate(
+            zip(labels(scored), group_colours(scored), scored, strict=True)
+        ):
+            values = [*group.goals, *[np.nan] * (goals - len(group.goals)), group.mean]
+            bounds = [*group.goal_intervals] or [(np.nan, np.nan)] * goals
+            bounds += [(np.nan, np.nan)] * (goals - len(bounds))
+            bounds.append(group.interval or (np.nan, np.nan))
+            x = places + (index - (len(scored) - 1) / 2) * width
+            axes.bar(x, values, 0.92 * width, color=colour, label=name)
+            _whiskers(axes, x, values, bounds)
+            if len(group.records) > 1:
+                _seeds(axes, x, group, goals, width)
+            tops += [value for value in (*values, *np.ravel(bounds)) if np.isfinite(value)]
+        for name, group in zip(labels(groups), groups, strict=True):
+            if not group.scored:
+                text = f"{name}: {group.unscored_text}"
+                # As bars are, a container: the legend lists those in order, after all else.
+                axes.errorbar([np.nan], [np.nan], fmt="x", color=SOFT, label=text)
+        for agent, score in (papers or {}).items():
+            axes.axhline(score, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+            axes.annotate(
+                f"paper\n{agent}\n{score:.3f}",
+                xy=(1, score),
+                xycoords=("axes fraction", "data"),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7.5,
+            )
+        axes.axvline(goals - 0.325, color=FAINT, linewidth=0.9)
+        ticks = [*(f"goal {goal}" for goal in range(1, goals + 1)), "mean"]
+        axes.set_xticks(places, ticks)
+        axes.tick_params(axis="x", length=0)
+        axes.set_xlim(places[0] - 0.5, places[-1] + 0.5)
+        axes.set_ylim(0, _ceiling(max(tops)))
+        axes.set_ylabel("success rate")
+        legend_below(figure, axes, columns=3)
+    return figure
+
+
+def _whiskers(
+    axes: Axes, x: NDArray[np.float64], values: Sequence[float], bounds: Sequence[tuple]
+) -> None:
+    low, high = np.array(bounds).T
+    # Rounded records may put an end of the interval on the wrong side of the mean by a hair.
+    lengths = np.maximum([np.array(values) - low, high - np.array(values)], 0)
+    axes.errorbar(x, values, lengths, fmt="none", ecolor=INK, elinewidth=0.9, capsize=1.8)
+
+
+def _seeds(axes: Axes, x: NDArray[np.float64], group: Group, goals: int, width: float) -> None:
+    offsets = np.linspace(-0.25, 0.25, len(group.records)) * width
+    for offset, record in zip(offsets, group.records, strict=True):
+        scores = [*record.scores, *[np.nan] * (goals - len(record.scores)), record.score or 0.0]
+        axes.scatter(
+            x + offset,
+            scores,
+            s=7,
+            color="white",
+            edgecolor=INK,
+            linewidth=0.5,
+            zorder=3,
+            clip_on=False,
+        )
+
+
+def _ceiling(top: float) -> float:
+    """The upper limit of a success axis: 1, unless everything is small."""
+    return 1.0 if top > 0.5 else max(0.1, float(np.ceil(top * 10 + 0.5)) / 10)
+
+
+_PAPER: dict[str, Any] = {"s": 34, "marker": "D", "facecolor": "none", "edgecolor": INK}
+
+
+def success_by_task(
+    groups: Sequence[Group], papers: Mapping[str, Mapping[str, float]]
+) -> Figure | None:
+    """Draw every task's mean success: a dot with its 95% interval for each group of runs.
+
+    Args:
+        groups: The groups of all tasks.
+        papers: By task, the paper's mean score by agent, drawn as an open diamond.
+
+    Returns:
+        The figure; None for fewer than two tasks.
+    """
+    scored = [group for group in groups if group.scored]
+    tasks = list(dict.fromkeys(group.first.task for group in scored))
+    if len(tasks) < 2:
+        return None
+    # One colour and one entry of the legend for what is called the same on every task.
+    names = {}
+    for task in tasks:
+        own = [group for group in scored if group.first.task == task]
+        names.update({id(group): label for group, label in zip(own, labels(own), strict=True)})
+    unique = {names[id(group)]: group for group in scored}
+    colours = dict(zip(unique, group_colours(list(unique.values())), strict=True))
+    with house_style():
+        figure = new_figure(0.9 + 0.16 * len(scored) + 0.2 * len(tasks), "Success rate by task")
+        axes = figure.subplots()
+        axes.grid(axis="x")
+        for name in sorted(unique):
+            axes.scatter([], [], s=26, color=colours[name], label=name)
+        for agent in sorted({agent for task in tasks for agent in papers.get(task, {})}):
+            axes.scatter([], [], label=f"paper: {agent}", **_PAPER)
+        y, ticks = 0.0, []
+        for task in tasks:
+            own = [group for group in scored if group.first.task == task]
+            start = y
+            for group in own:
+                name = names[id(group)]
+                if group.interval:
+                    axes.plot(group.interval, (y, y), color=colours[name], linewidth=1.8)
+                axes.scatter(group.mean, y, s=26, color=colours[name], zorder=3, clip_on=False)
+                y += 1
+            for score in papers.get(task, {}).values():
+                axes.scatter(score, (start + y - 1) / 2, clip_on=False, zorder=4, **_PAPER)
+            ticks.append((start + y - 1) / 2)
+            axes.axhline(y, color=FAINT, linewidth=0.7)
+            y += 1
+        axes.grid(visible=False, axis="y")
+        axes.set_yticks(ticks, tasks)
+        axes.set_ylim(y - 1, -1)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("success rate")
+        legend_below(figure, axes)
+    return figure
+
+
+_COSTS: tuple[tuple[str, Callable[[Group], float | None]], ...] = (
+    ("parameters", lambda group: group.average("parameters")),
+    ("minutes of training", lambda group: (group.average("train_seconds") or 0) / 60),
+    ("ms to sample an action", lambda group: group.average("sample_ms")),
+)
+
+
+def cost(title: str, groups: Sequence[Group]) -> Figure | None:
+    """Draw the score against parameters, training time and sampling time, a dot for each group.
+
+    Returns:
+        The figure; None for fewer than two groups with a score.
+    """
+    scored = [group for group in groups if group.scored]
+    panels = [(label, value) for label, value in _COSTS if sum(bool(value(g)) for g in scored) > 1]
+    if not panels:
+        return None
+    with house_style():
+        figure = new_figure(2.7, title)
+        grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        top = max(group.interval[1] if group.interval else group.mean for group in scored)
+        for axes, (label, value) in zip(grid, panels, strict=True):
+            values = []
+            for name, colour, group in zip(
+                labels(scored), group_colours(scored), scored, strict=True
+            ):
+                x = value(group)
+                if not x:
+                    continue
+                values.append(x)
+                if group.interval:
+                    axes.plot((x, x), group.interval, color=colour, linewidth=1.4)
+                axes.scatter(x, group.mean, s=34, color=colour, label=name, zorder=3, clip_on=False)
+            axes.set_xlim(min(values) / 1.8, max(values) * 1.8)
+            axes.grid(axis="x")
+            count_axis(axes, log=True)
+            axes.set_xlabel(label)
+            axes.tick_params(axis="x", length=0)
+        grid[0].set_ylabel("success rate")
+        grid[0].set_ylim(0, _ceiling(top))
+        legend_below(figure, grid[0], columns=3)
+    return figure

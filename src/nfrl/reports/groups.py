@@ -1,0 +1,179 @@
+"""Groups: the runs that differ by their seed alone, and what they come to together."""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nfrl.reports.records import Record
+
+Interval = tuple[float, float]
+_LEARNING = ("batch_size", "discount")
+_Settings = tuple[str, str, str, str, int, int, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs of one agent on one task with the same settings, one for each seed.
+
+    Attributes:
+        records: The runs that ended with a score, by seed.
+        unscored: Those that diverged or were not evaluated; they count in no mean and are shown
+            beside it.
+    """
+
+    records: tuple[Record, ...]
+    unscored: tuple[Record, ...] = ()
+
+    @property
+    def first(self) -> Record:
+        """A record to stand for all, in what they share."""
+        return (self.records or self.unscored)[0]
+
+    @property
+    def scored(self) -> bool:
+        """Whether any run ended with a score."""
+        return bool(self.records)
+
+    @property
+    def unscored_text(self) -> str:
+        """What became of the runs without a score: ``2 diverged``; empty if there are none."""
+        outcomes = Counter(record.outcome for record in self.unscored)
+        if not self.records and len(self.unscored) == 1:
+            return self.unscored[0].outcome
+        return ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))
+
+    @property
+    def mean(self) -> float:
+        """Mean score over seeds; NaN if no run has a score."""
+        mean = self.average("score")
+        return np.nan if mean is None else mean
+
+    @property
+    def std(self) -> float | None:
+        """Standard deviation of the score over seeds (n - 1 in the denominator), if n > 1."""
+        if len(self.records) < 2:
+            return None
+        return float(np.std([record.score or 0.0 for record in self.records], ddof=1))
+
+    @property
+    def goals(self) -> tuple[float, ...]:
+        """Mean score of each goal over seeds; empty where the records differ in their goals."""
+        scores = {len(record.scores) for record in self.records}
+        if len(scores) != 1:
+            return ()
+        return tuple(map(float, np.mean([record.scores for record in self.records], axis=0)))
+
+    @property
+    def interval(self) -> Interval | None:
+        """95% interval of the mean score.
+
+        For one seed the record's own (over episodes); for several, seeds and then the episodes
+        of each goal are resampled (5,000 times, from a fixed generator), so that both kinds of
+        chance are in it. With fewer than about five seeds it is too narrow.
+        """
+        if len(self.records) == 1:
+            return self.records[0].interval
+        episodes = {record.episodes for record in self.records}
+        if not self.goals or len(episodes) != 1 or 0 in episodes:
+            return None
+        (n,) = episodes
+        generator = np.random.default_rng(0)
+        scores = np.array([record.scores for record in self.records])  # (seeds, goals)
+        drawn = scores[generator.integers(len(scores), size=(5000, len(scores)))]
+        means = (generator.binomial(n, np.clip(drawn, 0, 1)) / n).mean(axis=(1, 2))
+        low, high = np.quantile(means, [0.025, 0.975])
+        return float(low), float(high)
+
+    @property
+    def goal_intervals(self) -> tuple[Interval, ...]:
+        """95% Wilson interval of each goal's success rate, over the episodes of all seeds."""
+        n = sum(record.episodes for record in self.records)
+        return tuple(wilson_interval(score, n) for score in self.goals) if n else ()
+
+    def average(self, field: str) -> float | None:
+        """Mean of a field over the runs that have it, whether or not they have a score."""
+        values = [getattr(record, field) for record in (*self.records, *self.unscored)]
+        values = [value for value in values if value is not None]
+        return float(np.mean(values)) if values else None
+
+
+def wilson_interval(rate: float, n: int) -> Interval:
+    """95% Wilson score interval of a success rate ``rate`` seen in ``n`` episodes."""
+    z = 1.96
+    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+
+
+def group_records(records: Iterable[Record]) -> list[Group]:
+    """Group records that differ by their seed alone, sorted by task, agent, variant and preset.
+
+    Runs of different length, of different amounts of data or with different settings of the
+    agent are never averaged. Where a seed was run twice, the newest run counts.
+    """
+    newest: dict[tuple[_Settings, int], Record] = {}
+    for record in sorted(records, key=lambda record: record.date):
+        newest[_settings(record), record.seed] = record
+    finished: dict[_Settings, list[Record]] = {}
+    unscored: dict[_Settings, list[Record]] = {}
+    for (settings, _), record in sorted(newest.items()):
+        (unscored if record.score is None else finished).setdefault(settings, []).append(record)
+    keys = sorted({*finished, *unscored})
+    return [Group((*finished.get(key, ()),), (*unscored.get(key, ()),)) for key in keys]
+
+
+def labels(groups: Sequence[Group]) -> list[str]:
+    """Name each group: its agent and variant, and as much of its settings as tells them apart."""
+    traits = [_traits(group.first) for group in groups]
+    names = [" ".join(filter(None, each[:2])) for each in traits]
+    for level in range(2, max(map(len, traits), default=0)):
+        words = ["".join(each[level : level + 1]) for each in traits]
+        seen: dict[str, set[str]] = {}
+        for name, word in zip(names, words, strict=True):
+            seen.setdefault(name, set()).add(word)
+        names = [
+            f"{name}, {word or 'other'}" if len(seen[name]) > 1 else name
+            for name, word in zip(names, words, strict=True)
+        ]
+    return names
+
+
+def count(number: float | None) -> str:
+    """Write a large number short: 2.12M, 30k."""
+    if number is None:
+        return "–"
+    for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= 0.9995 * unit:
+            return f"{number / unit:.3g}{letter}"
+    return f"{number:.3g}"
+
+
+def _settings(record: Record) -> _Settings:
+    """What the records of a group share, in the order in which groups are sorted."""
+    config = json.dumps(_config(record), sort_keys=True)
+    return (
+        *(record.task, record.agent, record.variant, record.preset),
+        *(record.steps, record.transitions or 0, config),
+    )
+
+
+def _traits(record: Record) -> tuple[str, ...]:
+    """The same in words, the most telling first."""
+    data = f"{count(record.transitions)} transitions" if record.transitions else ""
+    return (
+        *(record.agent, record.variant, record.task, record.preset),
+        *(f"{count(record.steps)} steps", data),
+        *(f"{name}={value}" for name, value in _config(record).items()),
+    )
+
+
+def _config(record: Record) -> dict[str, Any]:
+    """The settings that change what is learnt, and not only how it is logged or stored."""
+    config = {**(record.config.get("agent") or {})}
+    training = record.config.get("training") or {}
+    config.update({name: training[name] for name in _LEARNING if name in training})
+    return config

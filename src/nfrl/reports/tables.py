@@ -1,0 +1,304 @@
+"""The tables of a report: who did best, in detail, at what cost, and what each part is worth."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from math import isnan, nan
+from pathlib import Path
+from statistics import fmean
+from types import MappingProxyType
+
+from nfrl.errors import UserError, unknown_name
+from nfrl.files import void, write_atomically
+from nfrl.reports.groups import Group, Interval, count, group_records, labels
+from nfrl.reports.records import Record
+from nfrl.reports.table import Cell, Table
+from nfrl.tasks.task import Task
+
+FindTask = Callable[[str], Task]
+
+# Success without one part of NF-GCBC (paper, ablations); the empty variant is the whole.
+PAPER_ABLATION = MappingProxyType(
+    {
+        ("cube-single-play-v0", ""): 0.795,
+        ("cube-single-play-v0", "no-linear"): 0.0,
+        ("cube-single-play-v0", "no-layernorm"): 0.0,
+        ("cube-single-play-v0", "no-denoising"): 0.69,
+        ("scene-play-v0", ""): 0.42,
+        ("scene-play-v0", "no-linear"): 0.04,
+        ("scene-play-v0", "no-layernorm"): 0.30,
+        ("scene-play-v0", "no-denoising"): 0.42,
+        ("antmaze-large-navigate-v0", ""): 0.32,
+        ("antmaze-large-navigate-v0", "no-linear"): 0.26,
+        ("antmaze-large-navigate-v0", "no-layernorm"): 0.29,
+        ("antmaze-large-navigate-v0", "no-denoising"): 0.30,
+    }
+)
+
+_NONE = Cell("–")
+_SPREAD = (
+    "Several seeds: mean ± standard deviation over seeds (their number). "
+    "One seed: mean [95% interval over episodes]."
+)
+
+
+def all_tables(records: Iterable[Record], published: FindTask) -> list[Table]:
+    """Make every table of a report; those with nothing to say have no rows."""
+    records = list(records)
+    return [
+        comparison_table(records, published),
+        run_table(records, published),
+        cost_table(records),
+        ablation_table(records),
+    ]
+
+
+def comparison_table(records: Iterable[Record], published: FindTask) -> Table:
+    """Compare agents: a row for each task, a column for each agent, the paper's scores beside.
+
+    Ablations are left out. Where an agent was run in several ways on a task, the cell holds its
+    longest run (then the one with the most data). The last row is the mean over those tasks that
+    every column has.
+
+    Args:
+        records: The records.
+        published: Finds a task, for the paper's score; a UserError means that it has none.
+    """
+    groups = [group for group in group_records(records) if not group.first.variant]
+    presets = {group.first.preset for group in groups}
+
+    def column(group: Group) -> str:
+        first = group.first
+        return f"{first.agent} ({first.preset})" if len(presets) > 1 else first.agent
+
+    size = lambda group: (group.first.steps, group.first.transitions or 0)  # noqa: E731
+    cells = {(group.first.task, column(group)): group for group in sorted(groups, key=size)}
+    tasks = sorted({task for task, _ in cells})
+    columns = sorted({name for _, name in cells})
+    papers = sorted({agent for task in tasks for agent in paper_scores(task, published)})
+    rows = []
+    for task in tasks:
+        row = [cells.get((task, name)) for name in columns]
+        scores = paper_scores(task, published)
+        rows.append(
+            (
+                Cell(task),
+                *_best(row),
+                *(Cell(spread(*scores[agent])) if agent in scores else _NONE for agent in papers),
+            )
+        )
+    if len(tasks) > 1:
+        rows.append(_mean_row(cells, tasks, columns, papers, published))
+    return Table(
+        name="comparison",
+        title="Success rate",
+        columns=("task", *columns, *(f"paper: {agent}" for agent in papers)),
+        rows=tuple(row for row in rows if row),
+        note=f"{_SPREAD} Bold: the best of the agents run here.",
+    )
+
+
+def run_table(records: Iterable[Record], published: FindTask) -> Table:
+    """Detail the scores: a row for each group of runs, with the success rate on every goal."""
+    rows = []
+    for name, group in _named(group_records(records)):
+        first = group.first
+        paper = paper_scores(first.task, published).get(first.agent) if not first.variant else None
+        rows.append(
+            (
+                *(Cell(first.task), Cell(name), score_cell(group, interval=False)),
+                Cell(interval_text(group.interval)),
+                Cell(f"{paper[0]:.3f}") if paper else _NONE,
+                Cell(" ".join(f"{score:.2f}" for score in group.goals) or "–"),
+            )
+        )
+    return Table(
+        name="runs",
+        title="Success rate by goal",
+        columns=(*("task", "agent", "success", "95% interval", "paper", "goal by goal"),),
+        rows=tuple(rows),
+        left=2,
+        note=(
+            "Success: mean ± standard deviation over seeds (their number). Interval: episodes "
+            "resampled, and seeds where there are several (too narrow for fewer than about five)."
+        ),
+    )
+
+
+def cost_table(records: Iterable[Record]) -> Table:
+    """Say what each group of runs took: steps, data, parameters and time, means over seeds."""
+    rows = []
+    for name, group in _named(group_records(records)):
+        seconds = group.average("train_seconds")
+        sample = group.average("sample_ms")
+        rate = group.average("steps_per_second")
+        rows.append(
+            (
+                *(Cell(group.first.task), Cell(name), Cell(group.first.preset or "–")),
+                *(Cell(count(group.first.steps)), Cell(count(group.first.transitions))),
+                Cell(count(group.average("parameters"))),
+                Cell("–" if seconds is None else f"{seconds / 60:.1f}"),
+                Cell("–" if rate is None else f"{rate:.0f}"),
+                Cell("–" if sample is None else f"{sample:.2f}"),
+            )
+        )
+    return Table(
+        name="cost",
+        title="What it cost",
+        columns=(
+            *("task", "agent", "preset", "steps", "data", "params"),
+            *("minutes", "steps/s", "ms"),
+        ),
+        rows=tuple(rows),
+        left=3,
+        note=(
+            "Data: transitions. Minutes: wall-clock time of training, of all seeds where they "
+            "train together. ms: milliseconds to sample one action."
+        ),
+    )
+
+
+def ablation_table(records: Iterable[Record]) -> Table:
+    """Show what each part is worth: a row for each variant of an agent, beside the paper's."""
+    groups = group_records(records)
+    with_variants = {
+        (group.first.task, group.first.agent) for group in groups if group.first.variant
+    }
+    rows = []
+    for group in groups:
+        task, agent, variant = group.first.task, group.first.agent, group.first.variant
+        if (task, agent) not in with_variants:
+            continue
+        paper = PAPER_ABLATION.get((task, variant)) if agent == "nf-gcbc" else None
+        rows.append(
+            (
+                *(Cell(task), Cell(agent), Cell(variant or "full", bold=not variant)),
+                *(Cell(f"{count(group.first.steps)}"), score_cell(group)),
+                _NONE if paper is None else Cell(f"{paper:.3f}"),
+            )
+        )
+    return Table(
+        name="ablation",
+        title="Ablations",
+        columns=("task", "agent", "variant", "steps", "success", "paper"),
+        rows=tuple(rows),
+        left=3,
+        note=_SPREAD,
+    )
+
+
+def paper_scores(task: str, published: FindTask) -> dict[str, tuple[float, float | None]]:
+    """The paper's mean and standard deviation by agent; empty for a task that it does not have."""
+    try:
+        found = published(task)
+    except UserError:
+        return {}
+    return {
+        agent: (mean, found.published_std.get(agent)) for agent, mean in found.published.items()
+    }
+
+
+def spread(mean: float, std: float | None) -> str:
+    """Write a mean and its standard deviation."""
+    return f"{mean:.3f}" if std is None else f"{mean:.3f} ± {std:.3f}"
+
+
+def interval_text(interval: Interval | None) -> str:
+    """Write an interval."""
+    return "–" if interval is None else f"[{interval[0]:.2f}, {interval[1]:.2f}]"
+
+
+def score_cell(group: Group, *, bold: bool = False, interval: bool = True) -> Cell:
+    """A group's score with its spread, and the runs that have none."""
+    lost = group.unscored_text
+    if not group.scored:
+        return Cell(lost)
+    if group.std is not None:
+        text = f"{spread(group.mean, group.std)} ({len(group.records)})"
+    elif interval and group.interval is not None:
+        text = f"{group.mean:.3f} {interval_text(group.interval)}"
+    else:
+        text = f"{group.mean:.3f}"
+    return Cell(f"{text}, {lost}" if lost else text, bold)
+
+
+def update_readme(path: Path, tables: Sequence[Table]) -> None:
+    """Rewrite the generated tables of a Markdown file, and nothing else of it.
+
+    A table stands between ``<!-- results:NAME -->`` and ``<!-- /results:NAME -->``. The file
+    decides which tables it shows.
+
+    Raises:
+        UserError: The file has no markers, one is not closed, or names a table that does not exist.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    by_name = {table.name: table for table in tables}
+    opened = re.findall(r"<!-- results:(\S+) -->", text)
+    if not opened:
+        example = f"<!-- results:{next(iter(by_name), 'NAME')} -->"
+        raise UserError(f"{path}: no marker such as {example} says where the tables go")
+    for name in opened:
+        if name not in by_name:
+            raise unknown_name("table", name, by_name)
+    block = re.compile(r"<!-- results:(\S+) -->(?:(?!<!-- results:).)*?<!-- /results:\1 -->", re.S)
+    closed = block.findall(text)
+    for name in opened:
+        if closed.count(name) < opened.count(name):
+            raise UserError(f"{path}: <!-- results:{name} --> lacks its <!-- /results:{name} -->")
+    newline = "\r\n" if "\r\n" in text else "\n"
+
+    def generated(match: re.Match[str]) -> str:
+        name = match[1]
+        lines = f"<!-- results:{name} -->\n{by_name[name].markdown()}\n<!-- /results:{name} -->"
+        return lines.replace("\n", newline)
+
+    data = block.sub(generated, text).encode()
+    write_atomically(path, lambda file: void(file.write(data)))
+
+
+def _named(groups: Sequence[Group]) -> list[tuple[str, Group]]:
+    """Each group with a name that tells it from the others of its task."""
+    named = []
+    for task in dict.fromkeys(group.first.task for group in groups):
+        own = [group for group in groups if group.first.task == task]
+        named += list(zip(labels(own), own, strict=True))
+    return named
+
+
+def _best(row: Sequence[Group | None]) -> list[Cell]:
+    """Cells of a row, the best in bold if there is any other."""
+    means = [group.mean for group in row if group and group.scored]
+    best = max(means) if len(means) > 1 else None
+    return [
+        score_cell(group, bold=best is not None and group.mean == best) if group else _NONE
+        for group in row
+    ]
+
+
+def _mean_row(
+    cells: dict[tuple[str, str], Group],
+    tasks: Sequence[str],
+    columns: Sequence[str],
+    papers: Sequence[str],
+    published: FindTask,
+) -> tuple[Cell, ...]:
+    """The mean over the tasks that every column has; empty if there is none."""
+    means = [
+        [
+            *(cells[task, name].mean if (task, name) in cells else nan for name in columns),
+            *(paper_scores(task, published).get(agent, (nan,))[0] for agent in papers),
+        ]
+        for task in tasks
+    ]
+    complete = [row for row in means if not any(map(isnan, row))]
+    if len(complete) < 2:
+        return ()
+    average = [fmean(column) for column in zip(*complete, strict=True)]
+    own = average[: len(columns)]
+    return (
+        Cell(f"mean of {len(complete)}"),
+        *(Cell(f"{mean:.3f}", len(own) > 1 and mean == max(own)) for mean in own),
+        *(Cell(f"{mean:.3f}") for mean in average[len(columns) :]),
+    )

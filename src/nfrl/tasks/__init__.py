@@ -1,0 +1,22 @@
+"""What there is to solve: environments, their data, and the published scores."""
+
+from nfrl.errors import unknown_name
+from nfrl.tasks.ogbench import GCBC
+from nfrl.tasks.task import Task
+
+TASKS = dict(GCBC)
+"""Every task by name."""
+
+
+def find_task(name: str) -> Task:
+    """Return the task of a name.
+
+    Raises:
+        UserError: There is none; the message names the nearest.
+    """
+    if name not in TASKS:
+        raise unknown_name("task", name, TASKS)
+    return TASKS[name]
+
+
+__all__ = ["TASKS", "Task", "find_task"]

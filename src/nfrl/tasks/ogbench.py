@@ -1,0 +1,68 @@
+"""The goal-conditioned tasks of OGBench, with the paper's scores where it reports them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from nfrl.tasks.task import Task
+
+# Episode limits of OGBench's environments.
+HORIZONS = {
+    "pointmaze": 1000,
+    "antmaze": 1000,
+    "humanoidmaze": 2000,
+    "antsoccer": 1000,
+    "cube-single": 200,
+    "cube": 500,
+    "cube-triple": 1000,
+    "cube-quadruple": 1500,
+    "scene": 750,
+    "puzzle": 500,
+    "puzzle-4x5": 1000,
+    "puzzle-4x6": 1000,
+}
+
+# Ghugare and Eysenbach (2025), NF-GCBC: discount, mean success, its deviation over five seeds.
+PAPER = {
+    "puzzle-3x3-play-v0": (0.97, 0.045, 0.005),
+    "scene-play-v0": (0.97, 0.420, 0.008),
+    "cube-single-play-v0": (0.97, 0.795, 0.109),
+    "cube-double-play-v0": (0.99, 0.351, 0.087),
+    "humanoidmaze-medium-navigate-v0": (0.97, 0.314, 0.042),
+    "antmaze-large-navigate-v0": (0.99, 0.320, 0.055),
+    "antsoccer-arena-navigate-v0": (0.97, 0.621, 0.007),
+    "antmaze-medium-stitch-v0": (0.97, 0.566, 0.068),
+    "antsoccer-arena-stitch-v0": (0.97, 0.643, 0.016),
+}
+
+# The same data family without a figure in the paper; the code's discount.
+OTHERS = (
+    *(f"pointmaze-{size}-{kind}-v0" for size in ("medium", "large", "giant", "teleport")
+      for kind in ("navigate", "stitch")),
+    *(f"{name}-noisy-v0" for name in ("cube-single", "cube-double", "scene", "puzzle-3x3")),
+    *(f"cube-{number}-{kind}-v0" for number in ("triple", "quadruple")
+      for kind in ("play", "noisy")),
+    *(f"puzzle-{size}-{kind}-v0" for size in ("4x4", "4x5", "4x6") for kind in ("play", "noisy")),
+)  # fmt: skip
+
+
+def _task(name: str) -> Task:
+    discount, mean, deviation = PAPER.get(name, (0.97, None, None))
+    *family, _, version = name.split("-")
+    return Task(
+        name=name,
+        suite="gcbc",
+        environment="-".join((*family, version)),
+        discount=discount,
+        horizon=_horizon(name),
+        published={} if mean is None else {"nf-gcbc": mean},
+        published_std={} if deviation is None else {"nf-gcbc": deviation},
+    )
+
+
+def _horizon(name: str) -> int:
+    longest = max((key for key in HORIZONS if name.startswith(key)), key=len)
+    return HORIZONS[longest]
+
+
+GCBC: Mapping[str, Task] = MappingProxyType({name: _task(name) for name in (*PAPER, *OTHERS)})
+"""Every goal-conditioned task, by name; those of the paper first."""

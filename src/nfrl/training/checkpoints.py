@@ -1,0 +1,99 @@
+"""Checkpoints: an agent's arrays in a safetensors file, which holds numbers and no code."""
+
+import re
+from pathlib import Path
+from typing import TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, numpy, safe_open
+
+from nfrl.errors import UserError
+from nfrl.files import write_atomically
+
+Tree = TypeVar("Tree")
+
+NAME = re.compile(r"step-(\d+)\.safetensors")
+
+
+def save(path: Path, tree: object, *, step: int) -> None:
+    """Write every array of a pytree under its path in the tree, atomically.
+
+    Args:
+        path: The file to write.
+        tree: Any pytree; what is not an array is left out.
+        step: The gradient step it belongs to.
+
+    Raises:
+        UserError: The disk is full; what stood there before is untouched.
+    """
+    data = numpy.save(_arrays(tree), metadata={"step": str(step), "format": "nfrl-1"})
+    write_atomically(path, lambda file: _write(file, data))
+
+
+def load(path: Path, like: Tree) -> Tree:
+    """Read a checkpoint into a pytree of the same structure.
+
+    Args:
+        path: A file that :func:`save` wrote.
+        like: A pytree with arrays, or their shapes (``jax.ShapeDtypeStruct``), in every place.
+            It may be a part of what was saved, under the same paths.
+
+    Returns:
+        The pytree with its arrays replaced.
+
+    Raises:
+        UserError: The file is missing or cut short, or holds another network's arrays.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            known = set(file.keys())
+            wanted = _array_paths(like)
+            missing = [name for name, _ in wanted if name not in known]
+            if missing:
+                raise UserError(f"{path}: no array {missing[0]!r}: the checkpoint of another agent")
+            arrays = [file.get_tensor(name) for name, _ in wanted]
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such checkpoint") from error
+    except (SafetensorError, ValueError, OSError) as error:
+        raise UserError(
+            f"{path}: not a whole checkpoint ({error}); delete it to go on from the one before"
+        ) from error
+    for (name, leaf), array in zip(wanted, arrays, strict=True):
+        if array.shape != leaf.shape or array.dtype != leaf.dtype:
+            raise UserError(
+                f"{path}: array {name!r} is {array.dtype}{list(array.shape)}, but this "
+                f"configuration needs {leaf.dtype}{list(leaf.shape)}"
+            )
+    leaves = iter(arrays)
+    return jax.tree.map(lambda leaf: jnp.asarray(next(leaves)) if _is_array(leaf) else leaf, like)
+
+
+def steps_in(folder: Path) -> dict[int, Path]:
+    """Return the checkpoints of a folder by their step, the latest last."""
+    found = ((NAME.fullmatch(path.name), path) for path in folder.glob("*.safetensors"))
+    return dict(sorted((int(match[1]), path) for match, path in found if match))
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Return the path of a folder's checkpoint at a step."""
+    return folder / f"step-{step:08d}.safetensors"
+
+
+def _write(file, data: bytes) -> None:
+    file.write(data)
+
+
+def _is_array(leaf: object) -> bool:
+    return eqx.is_array(leaf) or isinstance(leaf, (np.ndarray, jax.ShapeDtypeStruct))
+
+
+def _array_paths(tree: object) -> list[tuple[str, jax.Array]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves if _is_array(leaf)]
+
+
+def _arrays(tree: object) -> dict[str, np.ndarray]:
+    return {name: np.ascontiguousarray(leaf) for name, leaf in _array_paths(tree)}

@@ -1,0 +1,568 @@
+"""Making data: the same bytes however and by however many, and nothing lost when it is stopped."""
+
+import contextlib
+import functools
+import http.server
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nfrl.collect import catalog, manipulation, parts, resolve
+from nfrl.collect.catalog import RECIPES, recipe
+from nfrl.collect.episode import episode_seeds, open_collector, retry_seeds
+from nfrl.collect.make import make_dataset
+from nfrl.data import ogbench
+from nfrl.errors import UserError
+from nfrl.files import write_atomically
+
+POINT = "pointmaze-medium-navigate-v0"
+STITCH = "pointmaze-medium-stitch-v0"
+needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+# What the processes below make: long enough to be stopped on the way.
+LONG = {"episodes": 24, "steps": 1500}
+
+
+@functools.cache
+def collector(name: str):
+    return open_collector(recipe(name))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("made") / "point.npz"
+    return make_dataset(POINT, path=path, episodes=3, steps=1200, workers=2, progress=False)
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for key in one:
+        np.testing.assert_array_equal(one[key], other[key], err_msg=key)
+
+
+# What can be made
+
+
+def test_the_catalog_has_ogbenchs_sizes():
+    assert len(RECIPES) == 9 * 2 + 4 * 2
+    sizes = {name: (each.episodes, each.steps) for name, each in RECIPES.items()}
+    assert sizes["cube-single-play-v0"] == (1000, 1001)
+    assert sizes["puzzle-4x6-noisy-v0"] == (5000, 1001)
+    assert sizes["pointmaze-giant-navigate-v0"] == (500, 2001)
+    assert sizes["pointmaze-large-stitch-v0"] == (5000, 201)
+    assert recipe("scene-noisy-v0").environment == "scene-v0"
+    with pytest.raises(UserError, match="cube-single-play-v0"):
+        recipe("cube-singel-play-v0")
+
+
+def test_the_full_data_set_has_ogbenchs_name(monkeypatch, tmp_path):
+    monkeypatch.setenv("NFRL_DATA", str(tmp_path))
+    cube = recipe("cube-single-play-v0")
+    assert cube.file() == cube.file(1000) == tmp_path / "cube-single-play-v0.npz"
+    assert cube.file(150) == tmp_path / "cube-single-play-v0-150ep.npz"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"episodes": 0}, "episodes"),
+        ({"steps": 1, "path": "a.npz"}, "steps"),
+        ({"steps": 40}, "path"),
+        ({"seed": -1}, "seed"),
+        ({"workers": 0}, "workers"),
+        ({"path": "a.zip"}, "NAME.npz"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments, word):
+    with pytest.raises(UserError, match=word):
+        make_dataset(POINT, **arguments)
+
+
+def test_nothing_here_imports_jax():
+    code = (
+        "import sys, nfrl.collect.resolve, nfrl.collect.pointmaze, nfrl.collect.manipulation;"
+        "assert 'jax' not in sys.modules and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment())
+
+
+# An episode depends on its seeds and nothing else
+
+
+@pytest.mark.parametrize(
+    "name", ["scene-play-v0", "scene-noisy-v0", "puzzle-3x3-noisy-v0", "cube-double-play-v0", POINT]
+)
+def test_an_episode_does_not_depend_on_the_ones_before_it(name):
+    episodes = functools.partial(episode_seeds, 0, "train")
+    first = collector(name).episode(episodes(7), 70)
+    others = [collector(name).episode(episodes(index), 70) for index in (1, 2)]
+    np.random.seed(123)  # noqa: NPY002 - what an oracle draws from.
+    assert_same(collector(name).episode(episodes(7), 70), first)
+    for other in others:
+        assert not np.array_equal(other["observations"], first["observations"])
+
+
+def test_splits_and_seeds_have_their_own_episodes():
+    states = {
+        tuple(episode_seeds(seed, split, index).generate_state(4))
+        for seed in (0, 1)
+        for split in ("train", "val")
+        for index in (0, 1)
+    }
+    states.add(tuple(retry_seeds(episode_seeds(0, "train", 0)).generate_state(4)))
+    assert len(states) == 9
+
+
+def test_a_scene_whose_cube_is_lost_is_redone(monkeypatch):
+    seeds = episode_seeds(0, "train", 0)
+    second = collector("scene-play-v0").episode(retry_seeds(seeds), 20)
+    verdicts = iter([False, True])
+    monkeypatch.setattr(manipulation, "cube_in_reach", lambda qpos: next(verdicts))
+    assert_same(collector("scene-play-v0").episode(seeds, 20), second)
+
+
+@pytest.mark.parametrize(
+    ("y", "z", "expected"),
+    [
+        (0.1, 0.02, True),
+        (0.29, 0.02, False),
+        (-0.31, 0.07, True),
+        (-0.31, 0.02, False),
+        (-0.31, 0.1, False),
+    ],
+)
+def test_where_the_cube_is_in_reach(y, z, expected):
+    qpos = np.zeros((3, 25))
+    qpos[1, 15:17] = y, z
+    assert manipulation.cube_in_reach(qpos) == expected
+
+
+# What is in the data
+
+
+@pytest.mark.parametrize(
+    "name", ["cube-single-play-v0", "cube-single-noisy-v0", "puzzle-3x3-noisy-v0", "scene-play-v0"]
+)
+def test_ogbench_reads_and_relabels_it(tmp_path, name):
+    import ogbench as package
+
+    path, steps = tmp_path / "data.npz", 30
+    for file, split in ((path, "train"), (ogbench.validation_path(path), "val")):
+        seeds = [episode_seeds(0, split, index) for index in range(2)]
+        parts.write_shard(file, [collector(name).episode(each, steps) for each in seeds])
+    arrays = ogbench.load(path)
+    assert arrays["observations"].dtype == arrays["qpos"].dtype == np.float32
+    assert arrays["terminals"].dtype == bool
+    if "cube" not in name:
+        assert arrays["button_states"].dtype == np.int64
+    task = name.replace("-v0", "-singletask-task1-v0")
+    environment, train, validation = package.make_env_and_datasets(task, dataset_path=str(path))
+    assert train["observations"].shape[1:] == environment.observation_space.shape
+    for split in (train, validation):
+        assert len(split["rewards"]) == len(split["observations"]) == 2 * (steps - 1)
+        assert (split["rewards"] <= 0).all()
+    plain, _ = package.make_env_and_datasets(name, dataset_path=str(path), dataset_only=True)
+    np.testing.assert_array_equal(plain["next_observations"][0], arrays["observations"][1])
+
+
+@pytest.mark.parametrize("name", ["cube-single-play-v0", "cube-single-noisy-v0"])
+def test_the_arm_moves_the_cube(name):
+    episode = collector(name).episode(episode_seeds(0, "train", 0), 150)
+    cube = episode["qpos"][:, 14:17]
+    assert np.ptp(cube, axis=0).max() > 0.05
+    assert np.abs(episode["actions"]).max() <= 1
+
+
+def test_a_stored_row_is_a_state_of_the_simulator():
+    # The cube's position is in the observation, scaled about the centre of the table.
+    episode = collector("cube-single-play-v0").episode(episode_seeds(0, "train", 0), 40)
+    expected = (episode["qpos"][:, 14:17] - [0.425, 0, 0]) * 10
+    np.testing.assert_allclose(episode["observations"][:, 19:22], expected, atol=1e-4)
+
+
+def distances(maze: np.ndarray, start: tuple[int, int]) -> dict[tuple[int, int], int]:
+    found, frontier = {start: 0}, [start]
+    for row, column in frontier:
+        for cell in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
+            if maze[cell] == 0 and cell not in found:
+                found[cell] = found[row, column] + 1
+                frontier.append(cell)
+    return found
+
+
+def test_stitch_goes_four_cells_and_stays():
+    stitch = collector(STITCH)
+    maze = stitch._environment.maze_map
+    for start in stitch._cells:
+        found = distances(maze, start)
+        fours = {cell for cell, distance in found.items() if distance == 4}
+        assert set(stitch._goals(start)) == fours
+    reached = 0
+    for index in range(10):
+        positions = stitch.episode(episode_seeds(0, "train", index), 201)["qpos"].astype(float)
+        cells = [stitch._environment.xy_to_ij(xy) for xy in positions]
+        visited = [distances(maze, cells[0])[cell] for cell in cells]
+        assert max(visited) <= 5  # A goal near its cell's border may be overshot.
+        reached += visited[-1] == 4
+    assert reached >= 8
+
+
+def test_navigate_goes_all_over_the_maze():
+    point = collector(POINT)
+    episode = point.episode(episode_seeds(0, "train", 0), 1001)
+    cells = {point._environment.xy_to_ij(xy) for xy in episode["qpos"].astype(float)}
+    assert len(cells) > 8
+    assert all(point._environment.maze_map[cell] == 0 for cell in cells)
+    np.testing.assert_array_equal(episode["observations"], episode["qpos"])
+
+
+def test_the_closed_cell_of_the_teleport_maze():
+    teleport = collector("pointmaze-teleport-stitch-v0")
+    assert teleport._goals((1, 7)) == [(1, 7)]
+
+
+def test_corridors():
+    from nfrl.collect.pointmaze import is_corridor
+
+    maze = np.array([[1, 1, 1, 1], [1, 0, 0, 1], [1, 0, 1, 1], [1, 0, 1, 1], [1, 1, 1, 1]])
+    assert not is_corridor(maze, (1, 1))  # a corner
+    assert is_corridor(maze, (2, 1))
+    assert not is_corridor(maze, (3, 1))  # a dead end
+
+
+# The files
+
+
+def test_the_same_bytes_for_one_worker_and_two(made, tmp_path):
+    alone = make_dataset(
+        POINT, path=tmp_path / "alone.npz", episodes=3, steps=1200, workers=1, progress=False
+    )
+    assert alone.read_bytes() == made.read_bytes()
+    one, two = ogbench.validation_path(alone), ogbench.validation_path(made)
+    assert one.read_bytes() == two.read_bytes()
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "alone-val.json",
+        "alone-val.npz",
+        "alone.json",
+        "alone.npz",
+    ]
+
+
+def test_a_file_is_its_episodes_one_after_the_other(made, tmp_path):
+    episodes = [collector(POINT).episode(episode_seeds(0, "train", i), 1200) for i in range(3)]
+    assert_same(
+        ogbench.load(made), {k: np.concatenate([e[k] for e in episodes]) for k in episodes[0]}
+    )
+    # The streamed archive is what np.savez would have written.
+    parts.write_shard(tmp_path / "whole.npz", episodes)
+    assert (tmp_path / "whole.npz").read_bytes() == made.read_bytes()
+
+
+def test_provenance(made):
+    for path, split, episodes in ((made, "train", 3), (ogbench.validation_path(made), "val", 1)):
+        found = ogbench.provenance(path)
+        assert found["sha256"] == ogbench.sha256(path)
+        assert (found["name"], found["split"], found["seed"]) == (POINT, split, 0)
+        assert (found["episodes"], found["steps"]) == (episodes, 1200)
+        assert found["transitions"] == ogbench.summarize(path).transitions == episodes * 1199
+        assert set(found["versions"]) == {"nfrl", "ogbench", "mujoco", "gymnasium", "numpy"}
+    assert resolve.origin(made) == "made by nfrl (seed 0)"
+
+
+def test_what_is_there_is_not_made_again(made):
+    before = made.stat().st_mtime_ns
+    begin = time.monotonic()
+    make_dataset(POINT, path=made, episodes=3, steps=1200)
+    assert made.stat().st_mtime_ns == before
+    assert time.monotonic() - begin < 0.5
+
+
+def test_what_is_something_else_is_not_overwritten(made, tmp_path):
+    with pytest.raises(UserError, match="--force"):
+        make_dataset(POINT, path=made, episodes=3, steps=1200, seed=1)
+    foreign = tmp_path / "mine.npz"
+    foreign.write_text("precious")
+    with pytest.raises(UserError, match="--force"):
+        make_dataset(POINT, path=foreign, episodes=3, steps=1200)
+    assert foreign.read_text() == "precious"
+    make_dataset(POINT, path=foreign, episodes=2, steps=40, workers=1, progress=False, force=True)
+    assert len(ogbench.load(foreign)["actions"]) == 80
+
+
+# What goes wrong on the way
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(Path(catalog.__file__).parents[2])}
+
+
+def start(path: Path, **arguments) -> subprocess.Popen:
+    settings = {"path": str(path), "workers": 1} | LONG | arguments
+    code = f"from nfrl.collect.make import make_dataset; make_dataset({POINT!r}, **{settings!r})"
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment()
+    )
+
+
+def wait_for_shards(path: Path, count: int) -> list[Path]:
+    folder = path.with_name(f"{path.name}.parts")
+    for _ in range(3000):
+        shards = sorted(folder.glob("train-*.npz"))
+        if len(shards) >= count:
+            return shards
+        time.sleep(0.01)
+    raise AssertionError("no shards were written")
+
+
+def descendants(process: int) -> list[int]:
+    children = []
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        children += [int(child) for child in (thread / "children").read_text().split()]
+    return children + [each for child in children for each in descendants(child)]
+
+
+def assert_gone(processes: list[int]) -> None:
+    def alive(process: int) -> bool:
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        return False
+
+    for _ in range(500):
+        if not any(alive(process) for process in processes):
+            return
+        time.sleep(0.01)
+    raise AssertionError("processes were left behind")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("uninterrupted") / "point.npz"
+    return make_dataset(POINT, path=path, progress=False, **LONG).read_bytes()
+
+
+@needs_proc
+def test_killed_and_resumed_gives_the_same_bytes(uninterrupted, tmp_path):
+    path = tmp_path / "point.npz"
+    with start(path) as process:
+        wait_for_shards(path, 3)
+        workers = descendants(process.pid)
+        process.send_signal(signal.SIGKILL)
+    assert workers
+    assert_gone(workers)
+    assert not path.exists()
+    kept = wait_for_shards(path, 3)
+    assert len(kept) < LONG["episodes"]
+    # A shard that was damaged since is found out and collected again.
+    kept[0].write_bytes(kept[0].read_bytes()[:-100])
+    collected = [shard.name for shard in parts.missing(plan(path), ["train"])]
+    assert kept[0].name in collected
+    assert kept[1].name not in collected
+    make_dataset(POINT, path=path, progress=False, **LONG)
+    assert path.read_bytes() == uninterrupted
+    assert not path.with_name("point.npz.parts").exists()
+
+
+def plan(path: Path) -> parts.Plan:
+    return parts.Plan(recipe(POINT), path, LONG["episodes"], LONG["steps"], 0)
+
+
+@needs_proc
+def test_ctrl_c_says_how_to_go_on_and_leaves_no_process(tmp_path):
+    path = tmp_path / "point.npz"
+    with start(path, workers=2) as process:
+        wait_for_shards(path, 1)
+        workers = descendants(process.pid)
+        # A terminal sends it to every process of the group.
+        for each in [*workers, process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "run the same command again to go on" in errors
+    assert errors.count("Traceback") <= 1  # Python's own, for the KeyboardInterrupt that is raised.
+    assert_gone(workers)
+    assert wait_for_shards(path, 1)
+
+
+def test_parts_of_another_data_set_are_not_mixed_in(tmp_path):
+    path = tmp_path / "point.npz"
+    with parts.held(plan(path), force=False):
+        parts.write_shard(plan(path).folder / "train-00000.npz", [{"observations": np.zeros(3)}])
+        with pytest.raises(UserError, match="another process"):
+            make_dataset(POINT, path=path, progress=False, **LONG)
+    with pytest.raises(UserError, match="seed 0 instead of 1"):
+        make_dataset(POINT, path=path, seed=1, progress=False, **LONG)
+    make_dataset(POINT, path=path, episodes=1, steps=40, workers=1, progress=False, force=True)
+    assert len(ogbench.load(path)["actions"]) == 40
+
+
+def test_an_error_in_a_worker_is_told_in_one_line(tmp_path, monkeypatch):
+    broken = catalog.Recipe("broken-v0", "pointmaze-nowhere-v0", "pointmaze", "navigate", 4, 40)
+    monkeypatch.setitem(RECIPES, "broken-v0", broken)
+    with pytest.raises(UserError, match=r"collecting train episodes 0 to 3 failed: .*nowhere"):
+        make_dataset("broken-v0", path=tmp_path / "a.npz", workers=1, progress=False)
+
+
+def test_a_killed_worker_is_noticed(tmp_path):
+    path = tmp_path / "point.npz"
+
+    def kill_a_worker() -> None:
+        wait_for_shards(path, 1)
+        multiprocessing.active_children()[0].kill()
+
+    killer = threading.Thread(target=kill_a_worker)
+    killer.start()
+    with pytest.raises(UserError, match=r"worker process died.*kept in"):
+        make_dataset(POINT, path=path, workers=1, progress=False, **LONG)
+    killer.join()
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(tmp_path):
+    path = tmp_path / "point.npz"
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))\n"
+        "from nfrl.collect.make import make_dataset\n"
+        f"make_dataset({POINT!r}, path={str(path)!r}, episodes=2, steps=1500, workers=1)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment()
+    )
+    assert "UserError: the disk is full" in done.stderr.splitlines()[-1]
+    assert not path.exists()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(file):
+        file.write(b"half of the new")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match=r"disk is full.*nothing was overwritten"):
+        write_atomically(path, fail)
+    with pytest.raises(ZeroDivisionError):
+        write_atomically(path, lambda file: 1 / 0)
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+    assert path.read_bytes() == b"old"
+
+
+# Finding, downloading or making
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("NFRL_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture
+def makes(monkeypatch) -> list:
+    calls = []
+    monkeypatch.setattr(resolve, "make_dataset", lambda *a, **k: calls.append((a, k)))
+    return calls
+
+
+def test_the_order_of_finding(folder, makes, capsys):
+    name = "cube-single-play-v0"
+    full, part = folder / f"{name}.npz", folder / f"{name}-150ep.npz"
+    resolve.find_or_make(name, episodes=150, workers=2)
+    assert makes == [((name,), {"episodes": 150, "seed": 0, "workers": 2})]
+    assert "making 150 episodes here" in capsys.readouterr().err
+    full.touch()
+    assert resolve.find_or_make(name, episodes=150) == full
+    part.touch()
+    assert resolve.find_or_make(name, episodes=150) == part
+    assert resolve.find_or_make(name) == resolve.find_or_make(name, episodes=1000) == full
+    assert resolve.find_or_make(name, path=part) == part
+    assert resolve.origin(full) == "file"
+    resolve.find_or_make(name, episodes=150, seed=1)
+    assert len(makes) == 2
+
+
+def test_what_cannot_be_found(folder):
+    with pytest.raises(UserError, match="no such file"):
+        resolve.find_or_make(POINT, path=folder / "absent.npz")
+    with pytest.raises(UserError, match=r"antmaze-large-navigate-v0.*--download"):
+        resolve.find_or_make("antmaze-large-navigate-v0")
+    (folder / "antmaze-large-navigate-v0.npz").touch()
+    assert resolve.find_or_make("antmaze-large-navigate-v0").exists()
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A server with OGBench's files on this machine."""
+    served = tmp_path / "served"
+    served.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(served))
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        monkeypatch.setenv("no_proxy", "*")
+        address = f"http://127.0.0.1:{running.server_address[1]}"
+        monkeypatch.setattr("ogbench.utils.DATASET_URL", address)
+        yield served
+        running.shutdown()
+
+
+def test_a_download(folder, server, made):
+    for suffix in ("", "-val"):
+        (server / f"{POINT}{suffix}.npz").write_bytes(made.read_bytes())
+    path = resolve.find_or_make(POINT, download=True)
+    assert path == folder / f"{POINT}.npz"
+    assert path.read_bytes() == made.read_bytes()
+    assert ogbench.validation_path(path).exists()
+
+
+def test_a_download_that_fails(folder, server, made, monkeypatch):
+    with pytest.raises(UserError, match=r"HTTP 404.*nfrl data make"):
+        resolve.find_or_make(POINT, download=True)
+    (server / f"{POINT}.npz").write_bytes(made.read_bytes())
+    (server / f"{POINT}-val.npz").write_bytes(made.read_bytes()[:5000])
+    with pytest.raises(UserError, match="what the server sent is no good"):
+        resolve.find_or_make(POINT, download=True)
+    assert [each.name for each in folder.iterdir()] == [f"{POINT}.npz"]
+    (folder / f"{POINT}.npz").unlink()
+    monkeypatch.setattr("ogbench.utils.DATASET_URL", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"did not answer.*nfrl data make"):
+        resolve.find_or_make(POINT, download=True)
+    assert not list(folder.iterdir())
+
+
+def test_a_server_that_hangs(folder, monkeypatch):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("no_proxy", "*")
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr("ogbench.utils.DATASET_URL", address)
+        monkeypatch.setattr(resolve, "DOWNLOAD_TIMEOUT", 0.2)
+        with pytest.raises(UserError, match="did not answer"):
+            resolve.find_or_make(POINT, download=True)
+
+
+def test_the_progress_lines(capsys, monkeypatch):
+    from nfrl.collect import progress
+
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with progress.episode_progress("cube", total=3, done=1, steps=10) as advance:
+        advance(1)
+        advance(1)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["cube: 2/3 episodes", "cube: 3/3 episodes"]
+    assert "steps/s" in lines[0]

@@ -1,0 +1,560 @@
+"""Reports: records in, tables, figures and pages out."""
+
+import json
+import multiprocessing
+import struct
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from nfrl.errors import UserError
+from nfrl.reports import behaviour, figures
+from nfrl.reports.groups import count, group_records, labels, wilson_interval
+from nfrl.reports.page import write_report
+from nfrl.reports.records import append_record, load_records, parse_record
+from nfrl.reports.runs import read_metrics
+from nfrl.reports.style import DPI, png
+from nfrl.reports.table import Cell, Table
+from nfrl.reports.tables import (
+    ablation_table,
+    all_tables,
+    comparison_table,
+    cost_table,
+    run_table,
+    update_readme,
+)
+from nfrl.tasks.task import Task
+
+CUBE = "cube-single-play-v0"
+SCENE = "scene-play-v0"
+TASKS = {
+    name: Task(
+        name=name,
+        suite="gcbc",
+        environment="no-such-environment-v0",
+        discount=0.97,
+        horizon=200,
+        published={"nf-gcbc": score},
+        published_std={"nf-gcbc": 0.1},
+    )
+    for name, score in ((CUBE, 0.795), (SCENE, 0.42))
+}
+
+
+def published(name):
+    if name not in TASKS:
+        raise UserError(f"unknown task {name!r}")
+    return TASKS[name]
+
+
+def make(task=CUBE, agent="nf-gcbc", seed=0, scores=(0.8, 0.6, 1.0, 0.0, 0.6), **fields):
+    score = float(np.mean(scores)) if scores and fields.get("status") != "diverged" else None
+    return {
+        "task": task,
+        "agent": agent,
+        "preset": "laptop",
+        "variant": "",
+        "seed": seed,
+        "steps": 30000,
+        "score": score,
+        "scores": [] if score is None else list(scores),
+        "interval": None if score is None else [score - 0.05, score + 0.05],
+        "episodes": 50,
+        "dataset": {"name": task, "origin": "made", "transitions": 150150, "sha256": "ab" * 32},
+        "parameters": 123456,
+        "config": {"agent": {"channels": 64}, "seed": seed},
+        "versions": {"jax": "0.10.2"},
+        "commit": "abc",
+        "device": "cpu",
+        "train_seconds": 130.0,
+        "steps_per_second": 232.0,
+        "sample_ms": 0.3,
+        "date": f"2026-11-22T13:00:{seed:02d}+00:00",
+        **fields,
+    }
+
+
+def records(*fields):
+    return [parse_record(json.dumps(each), "test") for each in fields]
+
+
+def write_run(path, record, maze=False):
+    generator = np.random.default_rng(record["seed"])
+    path.mkdir(parents=True)
+    (path / "config.json").write_text("{}")
+    (path / "result.json").write_text(json.dumps(record))
+    rows = [
+        {"step": 100 * i, "seconds": i / 2, "loss": -i / 10, "val_log_prob": i / 10}
+        for i in range(1, 20)
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (path / "metrics.jsonl").write_text(lines + '{"step": 20')
+    successes = generator.random((5, 4)) < 0.5
+    arrays = {"successes": successes, "lengths": np.full((5, 4), 30)}
+    if maze:
+        xy = generator.normal(size=(5, 4, 30, 2)).cumsum(axis=2).astype(np.float32)
+        xy[:, 0, 20:] = np.nan
+        arrays |= {"xy": xy, "goal_xy": np.zeros((5, 2), np.float32)}
+    np.savez(path / "evaluation.npz", **arrays)
+    np.savez(
+        path / "policy_samples.npz",
+        actions=generator.uniform(-1, 1, (3, 32, 5)).astype(np.float32),
+        data_actions=generator.uniform(-1, 1, (3, 5)).astype(np.float32),
+    )
+
+
+def size(data):
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", data[16:24])
+
+
+# Records
+
+
+def test_a_record_keeps_what_it_does_not_know():
+    (record,) = records(make(colour="blue"))
+    assert record.extra == {"colour": "blue"}
+    assert record.scores == (0.8, 0.6, 1.0, 0.0, 0.6)
+    assert record.transitions == 150150
+    assert record.outcome == "scored"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"task": "x"', "not JSON"),
+        ("[1]", "not a record but a list"),
+        (json.dumps({**make(), "seed": "0"}), "'seed' should be an integer, not '0'"),
+        (json.dumps({**make(), "seed": True}), "'seed' should be an integer"),
+        (json.dumps({**make(), "score": float("nan")}), "'score' should be a finite number"),
+        (json.dumps({**make(), "scores": "0.5"}), "'scores' should be a list of numbers"),
+        (json.dumps({**make(), "interval": [1]}), "'interval' should be two numbers"),
+        (json.dumps({**make(), "dataset": 3}), "'dataset' should be an object"),
+        (json.dumps({k: v for k, v in make().items() if k != "task"}), "lacks 'task'"),
+        (json.dumps({**make(), "status": "diverged"}), "has a score, and its status is 'diverged'"),
+    ],
+)
+def test_a_malformed_record_is_refused_with_file_and_line(tmp_path, line, reason):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(json.dumps(make()) + "\n\n" + line + "\n")
+    with pytest.raises(UserError) as error:
+        load_records([tmp_path])
+    assert str(error.value).startswith(f"{path}:3: ")
+    assert reason in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_holds_no_records_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    for path in (tmp_path, tmp_path / "notes.txt", tmp_path / "missing"):
+        with pytest.raises(UserError, match=f"^not a run folder nor records: {path}$"):
+            load_records([path])
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text('{"step": 1}\n')
+    with pytest.raises(UserError, match="no result yet"):
+        load_records([run])
+
+
+def test_records_are_found_at_any_depth_and_once(tmp_path):
+    write_run(tmp_path / "runs" / "cube" / "0", make())
+    write_run(tmp_path / "runs" / "cube" / "1", make(seed=1))
+    (tmp_path / "runs" / "going").mkdir()
+    (tmp_path / "runs" / "going" / "config.json").write_text("{}")
+    append_record(tmp_path / "results" / "all.jsonl", make(seed=1))
+    append_record(tmp_path / "results" / "all.jsonl", make(seed=2))
+    run = tmp_path / "runs" / "cube" / "0"
+    found = load_records([tmp_path / "runs", tmp_path / "results", run, run / "result.json"])
+    assert [record.seed for record in found] == [0, 1, 2]
+
+
+def test_append_starts_a_line_of_its_own_after_one_cut_short(tmp_path):
+    path = tmp_path / "all.jsonl"
+    path.write_text('{"task": "cut')
+    append_record(path, make())
+    first, second = path.read_text().splitlines()
+    assert first == '{"task": "cut'
+    assert json.loads(second) == make()
+
+
+def test_append_refuses_what_could_not_be_read_back(tmp_path):
+    path = tmp_path / "all.jsonl"
+    for bad in (make(score="high"), make(config={"x": float("nan")}), make(config={"x": object()})):
+        with pytest.raises(UserError):
+            append_record(path, bad)
+    assert not path.exists()
+
+
+def _append_many(path, first):
+    for seed in range(first, first + 50):
+        append_record(path, make(seed=seed, commit="c" * 5000))
+
+
+def test_processes_append_at_the_same_time_without_mixing_lines(tmp_path):
+    path = tmp_path / "all.jsonl"
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_append_many, args=(path, 50 * i)) for i in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert sorted(record.seed for record in load_records([path])) == list(range(200))
+
+
+# Metrics
+
+
+def test_a_last_line_cut_short_is_ignored_and_any_other_refused(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": NaN, "x": 3}\n{"step": 3, "lo')
+    metrics = read_metrics(path)
+    np.testing.assert_array_equal(metrics["step"], [1, 2])
+    np.testing.assert_array_equal(metrics["loss"], [2, np.nan])
+    np.testing.assert_array_equal(metrics["x"], [np.nan, 3])
+    path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(UserError, match=f"{path}:2: "):
+        read_metrics(path)
+
+
+def test_the_later_line_of_a_repeated_step_counts(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "x": 1}\n{"step": 2, "x": 2}\n{"step": 1, "x": 3}\n')
+    assert read_metrics(path)["x"].tolist() == [3, 2]
+    assert read_metrics(tmp_path / "none.jsonl") == {}
+
+
+# Groups
+
+
+def test_group_statistics_against_hand_computed():
+    found = records(
+        make(seed=0, scores=(0.2, 0.4)),
+        make(seed=1, scores=(0.6, 0.8)),
+        make(seed=2, scores=(1, 0)),
+    )
+    (group,) = group_records(found)
+    assert group.mean == pytest.approx((0.3 + 0.7 + 0.5) / 3)
+    assert group.std == pytest.approx(0.2)  # sqrt((0.04 + 0.04 + 0) / 2)
+    assert group.goals == pytest.approx((0.6, 0.4))
+    low, high = group.interval
+    assert 0.25 < low < group.mean < high < 0.75
+
+
+def test_one_seed_has_the_interval_of_its_record():
+    (group,) = group_records(records(make()))
+    assert group.std is None
+    assert group.interval == pytest.approx((0.55, 0.65))
+
+
+def test_the_resampled_interval_of_equal_seeds_is_the_binomial_one():
+    found = records(*(make(seed=seed, scores=(0.5,) * 5) for seed in range(8)))
+    low, high = group_records(found)[0].interval
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / (8 * 5 * 50)), rel=0.05)
+
+
+def test_wilson_interval():
+    low, high = wilson_interval(0.5, 100)
+    assert (low, high) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert wilson_interval(0.0, 50)[0] == 0
+    assert wilson_interval(1.0, 50) == pytest.approx((0.9287, 1), abs=1e-4)
+
+
+def test_runs_that_differ_in_their_settings_are_not_averaged():
+    config = {"agent": {"channels": 128}}
+    found = records(
+        make(), make(seed=1), make(steps=60000), make(config=config), make(variant="no-linear")
+    )
+    groups = group_records(found)
+    assert sorted(len(group.records) for group in groups) == [1, 1, 1, 2]
+    names = labels(groups)
+    assert len(set(names)) == 4
+    assert "nf-gcbc no-linear" in names
+    assert "nf-gcbc, 60k steps" in names
+    assert "nf-gcbc, 30k steps, channels=128" in names
+
+
+def test_the_newest_run_of_a_seed_counts():
+    found = records(make(date="2026-02", scores=(0.5,)), make(date="2026-01", scores=(0.1,)))
+    assert group_records(found)[0].mean == 0.5
+
+
+def test_diverged_runs_count_in_no_mean_and_are_shown():
+    found = records(make(), make(seed=1), make(seed=2, status="diverged"))
+    (group,) = group_records(found)
+    assert group.mean == pytest.approx(0.6)
+    assert [record.seed for record in group.unscored] == [2]
+    assert "1 diverged" in comparison_table(found, published).rows[0][1].text
+
+
+def test_a_run_that_was_not_evaluated_is_said_to_be():
+    found = records(make(scores=()), make(seed=1, status="diverged"), make(agent="x", scores=()))
+    table = comparison_table(found, published)
+    assert [cell.text for cell in table.rows[0][1:3]] == [
+        "1 diverged, 1 not evaluated",
+        "not evaluated",
+    ]
+
+
+def test_count():
+    assert [count(n) for n in (0.3, 12, 30000, 999_999, 2_120_000, None)] == [
+        *("0.3", "12", "30k", "1M", "2.12M", "–")
+    ]
+
+
+# Tables
+
+
+def texts(table):
+    return [[cell.text for cell in row] for row in table.rows]
+
+
+def test_the_comparison_has_a_row_a_task_and_the_paper_beside():
+    found = records(
+        make(seed=0, scores=(0.7,)),
+        make(seed=1, scores=(0.8,)),
+        make(agent="gaussian-gcbc", scores=(0.3,), interval=[0.2, 0.4]),
+        make(task=SCENE, scores=(0.2,)),
+        make(task="my-task", scores=(0.5,)),
+        make(variant="no-linear", scores=(0.9,)),
+    )
+    table = comparison_table(found, published)
+    assert table.columns == ("task", "gaussian-gcbc", "nf-gcbc", "paper: nf-gcbc")
+    assert texts(table) == [
+        [CUBE, "0.300 [0.20, 0.40]", "0.750 ± 0.071 (2)", "0.795 ± 0.100"],
+        ["my-task", "–", "0.500 [0.45, 0.55]", "–"],
+        [SCENE, "–", "0.200 [0.15, 0.25]", "0.420 ± 0.100"],
+    ]
+    assert [cell.bold for cell in table.rows[0]] == [False, False, True, False]
+
+
+def test_the_last_row_is_the_mean_over_the_tasks_that_all_have():
+    found = records(
+        make(scores=(0.7,)),
+        make(task=SCENE, scores=(0.0,)),
+        make(agent="fm-gcbc", scores=(0.5,)),
+        make(agent="fm-gcbc", task=SCENE, scores=(0.4,)),
+    )
+    last = texts(comparison_table(found, published))[-1]
+    assert last == ["mean of 2", "0.450", "0.350", f"{(0.795 + 0.42) / 2:.3f}"]
+
+
+def test_the_longest_run_stands_in_the_comparison():
+    found = records(make(steps=60000, scores=(0.9,)), make(scores=(0.1,)))
+    assert texts(comparison_table(found, published))[0][1].startswith("0.900")
+
+
+def test_run_and_cost_tables_have_a_row_a_group():
+    found = records(make(), make(seed=1), make(agent="fm-gcbc", status="diverged", seed=3))
+    runs, costs = run_table(found, published), cost_table(found)
+    assert texts(runs)[0] == [CUBE, "fm-gcbc", "diverged", "–", "–", "–"]
+    assert texts(runs)[1][2] == "0.600 ± 0.000 (2)"
+    assert texts(runs)[1][-2:] == ["0.795", "0.80 0.60 1.00 0.00 0.60"]
+    assert texts(costs)[1][3:] == ["30k", "150k", "123k", "2.2", "232", "0.30"]
+
+
+def test_the_ablation_table_holds_the_papers_numbers():
+    found = records(make(), make(variant="no-linear", scores=(0,)), make(task=SCENE))
+    rows = texts(ablation_table(found))
+    assert [row[2] for row in rows] == ["full", "no-linear"]
+    assert [row[-1] for row in rows] == ["0.795", "0.000"]
+
+
+def test_every_table_renders_everywhere():
+    found = records(make(), make(agent="a|b <i>x</i>"), make(variant="no-linear"))
+    for table in all_tables(found, published):
+        lines = [line for line in table.markdown().split("\n") if line.startswith("|")]
+        widths = {len(line.replace("\\|", "").split("|")) for line in lines}
+        assert widths == {len(table.columns) + 2}
+        assert len(lines) == len(table.rows) + 2
+        assert "<i>" not in table.markdown() + table.html()
+        assert table.html().count("<tr>") == len(table.rows) + 1
+        console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+        console.print(table.rich())
+        assert table.title in console.export_text()
+
+
+def test_markup_in_a_name_is_text():
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(Table("t", "T", ("[red]a",), ((Cell("[bold]b"),),)).rich())
+    assert "[red]a" in (text := console.export_text())
+    assert "[bold]b" in text
+
+
+def test_a_table_refuses_a_row_of_another_width():
+    with pytest.raises(ValueError, match="2 cells for 1 columns"):
+        Table("t", "T", ("a",), ((Cell("1"), Cell("2")),))
+
+
+# README
+
+
+def test_readme_tables_are_replaced_and_nothing_else(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(
+        "# Title\n<!-- results:comparison -->\nstale\n<!-- /results:comparison -->\ntext\n"
+        "<!-- results:ablation --><!-- /results:ablation -->\nend\n"
+    )
+    tables = all_tables(records(make()), published)
+    update_readme(path, tables)
+    once = path.read_text()
+    assert "stale" not in once
+    assert tables[0].markdown() in once
+    assert once.startswith("# Title\n<!-- results:comparison -->\n| task")
+    assert "\ntext\n" in once
+    assert "*No results yet.*" in once
+    assert once.endswith("<!-- /results:ablation -->\nend\n")
+    update_readme(path, tables)
+    assert path.read_text() == once
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("nothing", "no marker such as <!-- results:comparison -->"),
+        ("<!-- results:comparison -->\n", "lacks its <!-- /results:comparison -->"),
+        (
+            "<!-- results:comparison -->\n<!-- results:runs --><!-- /results:runs -->"
+            "<!-- /results:comparison -->",
+            "lacks its <!-- /results:comparison -->",
+        ),
+        ("<!-- results:comparisn --><!-- /results:comparisn -->", "did you mean comparison"),
+    ],
+)
+def test_a_readme_without_proper_markers_is_refused_untouched(tmp_path, text, reason):
+    path = tmp_path / "README.md"
+    path.write_text(text)
+    with pytest.raises(UserError, match=reason):
+        update_readme(path, all_tables(records(make()), published))
+    assert path.read_text() == text
+
+
+# Figures
+
+
+def test_figures_have_the_expected_size_and_are_not_blank():
+    groups = group_records(
+        records(make(), make(seed=1), make(agent="fm-gcbc", scores=(), score=0.4, interval=None))
+    )
+    figure = figures.success_by_goal("a $title_", groups, {"nf-gcbc": 0.795})
+    data = png(figure)
+    width, height = figure.get_size_inches()
+    assert size(data) == (round(width * DPI), round(height * DPI))
+    assert size(data)[0] == 1080
+    assert len(data) > 10_000
+    assert data == png(figures.success_by_goal("a $title_", groups, {"nf-gcbc": 0.795}))
+
+
+def test_a_figure_with_nothing_to_show_is_none():
+    lost = group_records(records(make(status="diverged")))
+    assert figures.success_by_goal("t", lost) is None
+    assert figures.cost("t", lost) is None
+    assert figures.success_by_task(lost, {}) is None
+    assert figures.learning_curves("t", lost, [[{}]]) is None
+
+
+def test_the_mean_curve_is_the_mean_where_every_seed_has_values():
+    groups = group_records(records(make(), make(seed=1)))
+    step = np.arange(1.0, 6.0)
+    first = {"step": step, "seconds": step, "loss": step}
+    second = {"step": step[:3], "seconds": step[:3], "loss": step[:3] + 2}
+    figure = figures.learning_curves("t", groups, [[first, second]])
+    *_, mean = figure.axes[0].get_lines()
+    np.testing.assert_allclose(mean.get_xydata(), [[1, 2], [2, 3], [3, 4]])
+
+
+def test_mazes_and_actions_of_any_size():
+    generator = np.random.default_rng(0)
+    maze = behaviour.Maze(np.pad(np.zeros((2, 3), bool), 1, constant_values=True), 4.0, (4.0, 4.0))
+    xy = generator.normal(size=(2, 3, 8, 2))
+    xy[:, 1, 4:] = np.nan
+    successes = np.array([[True, True, True], [False, False, False]])
+    for walls in (maze, None):
+        png(behaviour.trajectories("t", xy, successes, np.zeros((2, 2)), walls))
+    for dimensions in (1, 2, 5, 21):
+        actions = generator.normal(size=(2, 16, dimensions))
+        png(behaviour.sampled_actions("t", actions, actions[:, 0], actions[:, :4]))
+
+
+def test_the_walls_come_from_ogbench():
+    maze = behaviour.find_maze("pointmaze-medium-v0")
+    assert maze.walls.shape == (8, 8)
+    assert maze.walls[0].all()
+    assert not maze.walls[1, 1]
+    assert (maze.unit, maze.offset) == (4.0, (4.0, 4.0))
+    assert behaviour.find_maze("no-such-environment-v0") is None
+
+
+# The page
+
+
+class _Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.links = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    name = "<script>alert(1)</script>"
+    write_run(folder / "runs" / "0", make())
+    write_run(
+        folder / "runs" / "1", make(task=name, device="<b>&", agent="gaussian-gcbc"), maze=True
+    )
+    (folder / "runs" / "2").mkdir()
+    (folder / "runs" / "2" / "config.json").write_text("{}")
+    return write_report([folder / "runs"], folder / "out", published=published)
+
+
+def test_the_page_stands_alone_and_escapes_names(report):
+    text = report.page.read_text()
+    page = _Page()
+    page.feed(text)
+    assert "script" not in page.tags
+    assert "b" not in page.tags
+    assert "&lt;script&gt;" in text
+    assert page.links
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert "http" not in text
+    assert "prefers-color-scheme: dark" in text
+    assert "<script>" not in (report.page.parent / "report.md").read_text()
+
+
+def test_a_report_holds_its_tables_and_files(report):
+    assert [table.name for table in report.tables] == ["comparison", "runs", "cost"]
+    assert report.page == report.files[0]
+    assert [path.name for path in report.unfinished] == ["2"]
+    names = {path.name for path in report.files}
+    assert {"report.html", "report.md", "success.png", f"{CUBE}-learning.png"} <= names
+    assert {f"{CUBE}-success.png", f"{CUBE}-nf-gcbc-actions.png"} <= names
+    assert any(name.endswith("-paths.png") for name in names)
+    written = {path for path in report.page.parent.rglob("*") if path.is_file()}
+    assert written == set(report.files)
+    text = (report.page.parent / "report.md").read_text()
+    for path in report.files[2:]:
+        assert size(path.read_bytes())[0] == 1080
+        assert f"(figures/{path.name})" in text
+
+
+def test_a_damaged_file_of_arrays_is_refused_by_name(tmp_path):
+    write_run(tmp_path / "run", make())
+    path = tmp_path / "run" / "evaluation.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=str(path)):
+        write_report([tmp_path / "run"], tmp_path / "out", published=published)
+
+
+def test_the_room_does_not_import_jax():
+    import subprocess
+
+    code = "import nfrl.reports.page, sys; sys.exit('jax' in sys.modules)"
+    paths = {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    assert subprocess.run([sys.executable, "-c", code], env=paths, check=False).returncode == 0
