@@ -554,15 +554,3 @@ def test_a_server_that_hangs(folder, monkeypatch):
         monkeypatch.setattr(resolve, "DOWNLOAD_TIMEOUT", 0.2)
         with pytest.raises(UserError, match="did not answer"):
             resolve.find_or_make(POINT, download=True)
-
-
-def test_the_progress_lines(capsys, monkeypatch):
-    from nfrl.collect import progress
-
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    with progress.episode_progress("cube", total=3, done=1, steps=10) as advance:
-        advance(1)
-        advance(1)
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.split(",")[0] for line in lines] == ["cube: 2/3 episodes", "cube: 3/3 episodes"]
-    assert "steps/s" in lines[0]

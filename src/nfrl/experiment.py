@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cattrs
 import jax
@@ -26,6 +26,7 @@ from nfrl.evaluation.rollout import evaluate
 from nfrl.files import write_atomically
 from nfrl.networks import count_parameters
 from nfrl.progress import progress
+from nfrl.speed import sampling_milliseconds
 from nfrl.tasks import find_task
 from nfrl.training.offline import (
     NonFiniteLossError,
@@ -102,9 +103,9 @@ class Experiment:
             values["seeds"] = tuple(config["seeds"])
             return cls(**values)
         except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
-            raise UserError(f"config.json does not describe a run of this version: {error!r}") from (
-                error
-            )
+            raise UserError(
+                f"config.json does not describe a run of this version: {error!r}"
+            ) from (error)
 
 
 def describe_dataset(name: str, path: Path) -> DatasetInfo:
@@ -126,6 +127,7 @@ def run(
     folders: Sequence[RunFolder],
     *,
     workers: int | None = None,
+    video: bool = False,
     show: bool = True,
 ) -> list[dict[str, Any]]:
     """Train, evaluate and record, going on from whatever the folders hold.
@@ -134,6 +136,7 @@ def run(
         experiment: What to run.
         folders: One per seed.
         workers: Processes that step environments; by default one per processor core.
+        video: Film one episode per goal.
         show: Show progress.
 
     Returns:
@@ -149,14 +152,16 @@ def run(
             folder.write_config(experiment.to_json(seed))
     try:
         agents = _train(experiment, folders, dataset, validation, show)
-    except NonFiniteLossError:
-        for folder, seed in zip(folders, experiment.seeds, strict=True):
-            folder.write_result(describe_result(experiment, seed, folder, None, None))
+    except NonFiniteLossError as error:
+        folder = folders[experiment.seeds.index(error.seed)]
+        folder.write_result(describe_result(experiment, error.seed, folder, None, None))
         raise
     results = []
     for folder, seed, agent in zip(folders, experiment.seeds, agents, strict=True):
         save_samples(folder, agent, validation)
-        results.append(score(experiment, seed, folder, agent, workers=workers, show=show))
+        results.append(
+            score(experiment, seed, folder, agent, workers=workers, video=video, show=show)
+        )
     return results
 
 
@@ -167,9 +172,22 @@ def score(
     agent: Agent,
     *,
     workers: int | None = None,
+    video: bool = False,
+    keep: bool = True,
     show: bool = True,
 ) -> dict[str, Any]:
-    """Evaluate a trained agent and write evaluation.npz and result.json; return the result."""
+    """Evaluate a trained agent; return the result.
+
+    Args:
+        experiment: What it was trained in; with its number of evaluation episodes.
+        seed: The run's seed.
+        folder: The run's folder.
+        agent: The agent.
+        workers: Processes that step environments; by default one per processor core.
+        video: Film one episode per goal, into the run's folder.
+        keep: Write evaluation.npz and result.json.
+        show: Show progress.
+    """
     evaluation = None
     if experiment.episodes:
         evaluation = evaluate(
@@ -179,10 +197,13 @@ def score(
             seed=seed,
             workers=workers,
             progress=show,
+            video=folder.path / "video.mp4" if video else None,
         )
-        evaluation.save(folder.evaluation_file)
     result = describe_result(experiment, seed, folder, agent, evaluation)
-    folder.write_result(result)
+    if keep:
+        if evaluation is not None:
+            evaluation.save(folder.evaluation_file)
+        folder.write_result(result)
     return result
 
 
@@ -251,24 +272,6 @@ def _train(
         )
 
 
-def sample_milliseconds(agent: Agent, observation_dim: int, batch: int = 1) -> float:
-    """Time one call of the batched policy: the median of many, in milliseconds."""
-    policy = batched_policy(agent)
-    arguments = (
-        np.zeros((batch, observation_dim), np.float32),
-        np.zeros((batch, observation_dim), np.float32),
-        np.arange(batch),
-        np.zeros(batch, np.int64),
-    )
-    policy(*arguments)
-    times = []
-    while len(times) < 100 and sum(times) < 5:
-        start = time.perf_counter()
-        policy(*arguments)
-        times.append(time.perf_counter() - start)
-    return 1000 * float(np.median(times))
-
-
 def save_samples(folder: RunFolder, agent: Agent, data: Dataset) -> None:
     """Save actions of the policy beside the data's, at a few states of held-out data."""
     rows = np.random.default_rng(0).choice(np.asarray(data.transitions), SAMPLED_STATES)
@@ -325,7 +328,7 @@ def describe_result(
         "dataset": dataset,
         "parameters": agent and count_parameters(agent.policy),
         "config": {
-            "agent": dataclasses.asdict(experiment.agent_config),
+            "agent": dataclasses.asdict(cast(Any, experiment.agent_config)),
             "training": dataclasses.asdict(experiment.training),
         },
         "versions": versions(),
@@ -333,9 +336,9 @@ def describe_result(
         "device": device(),
         "seeds_together": together,
         "train_seconds": round(seconds, 1),
-        "steps_per_second": round(steps * together / seconds, 1) if seconds else None,
+        "steps_per_second": round(steps * together / seconds, 1) if agent and seconds else None,
         "sample_ms": agent
-        and round(sample_milliseconds(agent, experiment.dataset.observation_dim), 3),
+        and round(sampling_milliseconds(agent, experiment.dataset.observation_dim), 3),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

@@ -1,6 +1,7 @@
 """Networks that flows and agents are built of. Each works on one example; batching is ``vmap``."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -97,6 +98,6 @@ class MLP(eqx.Module):
         return self.layers[-1](x)
 
 
-def count_parameters(tree) -> int:
+def count_parameters(tree: Any) -> int:
     """Return how many trainable numbers a module holds (every floating-point array counts)."""
     return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)))

@@ -16,7 +16,9 @@ class Update(Protocol):
 
 
 @contextlib.contextmanager
-def progress(title: str, total: int, unit: str, *, done: int = 0, show: bool = True) -> Iterator[Update]:
+def progress(
+    title: str, total: int, unit: str, *, done: int = 0, show: bool = True
+) -> Iterator[Update]:
     """Show progress on standard error, with the time left.
 
     Args:

@@ -29,14 +29,18 @@ def batched_policy(agent: Agent, seed: int = 0) -> Act:
     agent = without_optimizer(agent)
 
     @eqx.filter_jit
-    def act(agent: Agent, observations, goals, episodes, times) -> Array:
-        def one(observation, goal, episode, time):
+    def act(
+        agent: Agent, observations: Array, goals: Array, episodes: Array, times: Array
+    ) -> Array:
+        def one(observation: Array, goal: Array, episode: Array, time: Array) -> Array:
             key = jr.fold_in(jr.fold_in(jr.key(seed), episode), time)
             return agent.act(observation, goal, key)
 
         return jax.vmap(one)(observations, goals, episodes, times)
 
-    def policy(observations, goals, episodes, times) -> np.ndarray:
+    def policy(
+        observations: np.ndarray, goals: np.ndarray, episodes: np.ndarray, times: np.ndarray
+    ) -> np.ndarray:
         return np.asarray(
             act(
                 agent,

@@ -35,8 +35,6 @@ class Agent(Protocol):
 class AgentConfig(Protocol):
     """A frozen dataclass of hyperparameters that builds an agent."""
 
-    def build(
-        self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
-    ) -> Agent:
+    def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> Agent:
         """Build an untrained agent for a run of so many steps."""
         ...

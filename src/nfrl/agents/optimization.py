@@ -37,7 +37,11 @@ class AdamW:
             decay_steps=max(steps, warmup + 1),
             end_value=self.final_learning_rate,
         )
-        clip = optax.identity() if self.clip_norm is None else optax.clip_by_global_norm(self.clip_norm)
+        clip = (
+            optax.identity()
+            if self.clip_norm is None
+            else optax.clip_by_global_norm(self.clip_norm)
+        )
         # One long vector in place of a hundred small arrays: a sixth of a small network's step.
         return optax.flatten(
             optax.chain(clip, optax.adamw(schedule, weight_decay=self.weight_decay))

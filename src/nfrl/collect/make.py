@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -17,8 +18,8 @@ from nfrl.collect import parts
 from nfrl.collect.catalog import Recipe, recipe
 from nfrl.collect.episode import SPLITS, Collector, episode_seeds, open_collector
 from nfrl.collect.parts import Plan, Shard
-from nfrl.collect.progress import episode_progress
 from nfrl.errors import UserError
+from nfrl.progress import progress as show_progress
 
 # A worker's matrices are 6 by 6: threads would only get into each other's way.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -92,15 +93,19 @@ def _collect_missing(plan: Plan, splits: list[str], workers: int, progress: bool
     shards = parts.missing(plan, splits)
     total = sum(plan.count(split) for split in splits)
     done = total - sum(len(shard.episodes) for shard in shards)
+    already, begun = done, time.monotonic()
+    title = f"making {plan.recipe.name}"
     with (
-        episode_progress(plan.recipe.name, total, done, plan.steps, show=progress) as advance,
+        show_progress(title, total, "episodes", done=done, show=progress) as told,
         _pool(max(1, min(workers, len(shards)))) as pool,
     ):
         with _interrupts_held():
             futures = {pool.submit(_collect, plan, shard): shard for shard in shards}
         for future in as_completed(futures):
             _finish(future, futures[future])
-            advance(len(futures[future].episodes))
+            done += len(futures[future].episodes)
+            rate = (done - already) * plan.steps / (time.monotonic() - begun)
+            told(done, f"{rate:.0f} steps/s")
 
 
 def _plan(

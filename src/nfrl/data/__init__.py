@@ -1,0 +1,1 @@
+"""Data sets: their files, their arrays on the device, and batches drawn from them."""

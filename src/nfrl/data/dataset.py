@@ -10,7 +10,6 @@ from jaxtyping import Array, Float, Int
 from nfrl.data import ogbench
 
 
-
 class Dataset(eqx.Module):
     """Trajectories laid end to end, with each row's trajectory marked.
 

@@ -58,9 +58,7 @@ def sample_goals(
     rows = _rows(dataset, row_key, batch_size)
     delta = jr.geometric(goal_key, 1 - discount, (batch_size,), dtype=jnp.int32)
     goals = jnp.minimum(rows + delta, dataset.last[rows])
-    return GoalBatch(
-        dataset.observations[rows], dataset.actions[rows], dataset.observations[goals]
-    )
+    return GoalBatch(dataset.observations[rows], dataset.actions[rows], dataset.observations[goals])
 
 
 def sample_chunks(

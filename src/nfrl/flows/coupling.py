@@ -85,7 +85,7 @@ class Conditioner(eqx.Module):
         self, x: Float[Array, " inputs"], condition: Float[Array, " cond_dim"] | None
     ) -> Float[Array, " outputs"]:
         h = self.of_x(x)
-        if self.of_condition is not None:
+        if self.of_condition is not None and condition is not None:
             h += condition @ self.of_condition
         h = self._activate(h, 0)
         h = self._activate(self.second(h), 1)
@@ -161,9 +161,7 @@ class Coupling(AbstractBijection):
         """Return the scalar maps of x2's coordinates, stacked along a first axis."""
         constructor, _ = _constructor(self.transformer)
         moved = self.shape[0] - x1.size
-        parameters = [
-            network(x1, condition).reshape(moved, -1) for network in self.conditioners
-        ]
+        parameters = [network(x1, condition).reshape(moved, -1) for network in self.conditioners]
         return eqx.filter_vmap(constructor)(jnp.concatenate(parameters, axis=1))
 
 
@@ -172,8 +170,10 @@ def _kept(dim: int) -> int:
     return (dim + 1) // 2 if dim > 1 else 0
 
 
-def _constructor(transformer: Callable[[], AbstractBijection]):
-    """Return the map from a vector to a transformer (at zero: its initial value), and its length."""
+def _constructor(
+    transformer: Callable[[], AbstractBijection],
+) -> tuple[Callable[[Array], AbstractBijection], int]:
+    """Return the map from a vector to a transformer (zero: the initial one), and its length."""
     bijection = transformer()
     if bijection.shape != () or bijection.cond_shape is not None:
         raise ValueError(f"a coupling's transformer is scalar and unconditional; got {bijection}")

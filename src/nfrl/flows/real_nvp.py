@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import jax.random as jr
 from flowjax.bijections import AbstractBijection, Chain, Flip, Identity, RationalQuadraticSpline
@@ -15,7 +15,7 @@ from nfrl.flows.plu import PLULinear
 Mixing = Literal["plu", "reverse", "none"]
 Transformer = Literal["affine", "spline"]
 
-_TRANSFORMERS: dict[Any, Callable[[], AbstractBijection]] = {
+_TRANSFORMERS: dict[str, Callable[[], AbstractBijection]] = {
     "affine": ExpAffine,
     # Data in [-1, 1], rotated and noisy, stay well inside; the tails outside are the identity.
     "spline": partial(RationalQuadraticSpline, knots=8, interval=4),
@@ -70,6 +70,7 @@ class RealNVP(AbstractTransformed):
             raise ValueError(
                 f"dim, blocks and channels must be at least 1; got {dim}, {blocks} and {channels}"
             )
+        make = _TRANSFORMERS[transformer] if isinstance(transformer, str) else transformer
         layers: list[AbstractBijection] = []
         for block_key in jr.split(key, blocks):
             linear_key, coupling_key = jr.split(block_key)
@@ -80,11 +81,11 @@ class RealNVP(AbstractTransformed):
                     dim=dim,
                     cond_dim=cond_dim,
                     channels=channels,
-                    transformer=_TRANSFORMERS.get(transformer, transformer),
+                    transformer=make,
                     layer_norm=layer_norm,
                 ),
             ]
-        self.base_dist = StandardNormal((dim,))
+        self.base_dist = StandardNormal(shape=(dim,))
         # A flowjax chain maps latents to data; its inverse takes the layers in the order above.
         self.bijection = Chain(layers[::-1])
 
@@ -94,7 +95,7 @@ def _linear(key: PRNGKeyArray, dim: int, mixing: Mixing) -> AbstractBijection:
         case "plu":
             return PLULinear(key, dim)
         case "reverse":
-            return Flip((dim,))
+            return Flip(shape=(dim,))
         case "none":
-            return Identity((dim,))
+            return Identity(shape=(dim,))
     raise ValueError(f"mixing is 'plu', 'reverse' or 'none'; got {mixing!r}")

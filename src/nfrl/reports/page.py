@@ -12,7 +12,7 @@ from string import Template
 from matplotlib.figure import Figure
 
 from nfrl.errors import UserError
-from nfrl.files import void, write_atomically
+from nfrl.files import write_atomically
 from nfrl.reports import behaviour, figures
 from nfrl.reports.groups import Group, group_records, labels
 from nfrl.reports.records import Record, find_sources, load_records
@@ -72,7 +72,7 @@ def write_report(paths: Sequence[Path], out: Path, *, published: FindTask = find
     files = []
     for name, data in contents.items():
         path = Path(out, *name.split("/"))
-        write_atomically(path, lambda file, data=data: void(file.write(data)))  # type: ignore[misc]
+        write_atomically(path, lambda file, data=data: file.write(data))  # type: ignore[misc]
         files.append(path)
     return Report(tuple(tables), files[0], tuple(files), unfinished)
 

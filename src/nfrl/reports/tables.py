@@ -8,7 +8,7 @@ from statistics import fmean
 from types import MappingProxyType
 
 from nfrl.errors import UserError, unknown_name
-from nfrl.files import void, write_atomically
+from nfrl.files import write_atomically
 from nfrl.reports.groups import Group, Interval, count, group_records, labels
 from nfrl.reports.records import Record
 from nfrl.reports.table import Cell, Table
@@ -255,7 +255,7 @@ def update_readme(path: Path, tables: Sequence[Table]) -> None:
         return lines.replace("\n", newline)
 
     data = block.sub(generated, text).encode()
-    write_atomically(path, lambda file: void(file.write(data)))
+    write_atomically(path, lambda file: file.write(data))
 
 
 def _named(groups: Sequence[Group]) -> list[tuple[str, Group]]:

@@ -1,0 +1,1 @@
+"""The loops that train agents, their checkpoints, and the run folder."""

@@ -29,8 +29,9 @@ def save(path: Path, tree: object, *, step: int) -> None:
     Raises:
         UserError: The disk is full; what stood there before is untouched.
     """
-    data = numpy.save(_arrays(tree), metadata={"step": str(step), "format": "nfrl-1"})
-    write_atomically(path, lambda file: _write(file, data))
+    # One entry: safetensors writes several in any order, and equal agents make equal bytes.
+    data = numpy.save(_arrays(tree), metadata={"step": str(step)})
+    write_atomically(path, lambda file: file.write(data))
 
 
 def load(path: Path, like: Tree) -> Tree:
@@ -82,10 +83,6 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}.safetensors"
 
 
-def _write(file, data: bytes) -> None:
-    file.write(data)
-
-
 def _is_array(leaf: object) -> bool:
     return eqx.is_array(leaf) or isinstance(leaf, (np.ndarray, jax.ShapeDtypeStruct))
 
@@ -96,4 +93,4 @@ def _array_paths(tree: object) -> list[tuple[str, jax.Array]]:
 
 
 def _arrays(tree: object) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(leaf) for name, leaf in _array_paths(tree)}
+    return {name: np.asarray(leaf, order="C") for name, leaf in _array_paths(tree)}

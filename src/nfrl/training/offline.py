@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,6 +19,7 @@ from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
 from nfrl.errors import UserError
 from nfrl.training import checkpoints
+from nfrl.training.interruption import interruption
 from nfrl.training.run import RunFolder
 
 FINITE_UPDATES = "finite_updates"
@@ -46,8 +48,9 @@ class OfflineTraining:
     """Batches of held-out data scored after each chunk."""
 
     def __post_init__(self):
-        if min(self.steps, self.batch_size, self.chunk, self.keep) < 1:
-            raise UserError("steps, batch-size, chunk and keep must be at least 1")
+        for field in dataclasses.fields(self):
+            if field.name != "discount" and getattr(self, field.name) < 1:
+                raise UserError(f"{field.name.replace('_', '-')} must be at least 1")
         if not 0 <= self.discount < 1:
             raise UserError(f"discount must lie in [0, 1); got {self.discount}")
         if self.checkpoint_every % self.chunk:
@@ -58,7 +61,11 @@ class OfflineTraining:
 
 
 class NonFiniteLossError(UserError):
-    """The loss became infinite or not a number; the last good checkpoint stands."""
+    """A seed's loss became infinite or not a number; the last good checkpoint stands."""
+
+    def __init__(self, message: str, seed: int):
+        super().__init__(message)
+        self.seed = seed
 
 
 def train(
@@ -91,6 +98,7 @@ def train(
         NonFiniteLossError: A loss was not finite.
         UserError: A checkpoint is cut short or belongs to another configuration, or the disk is
             full.
+        KeyboardInterrupt: After the chunk in hand was finished and saved.
     """
     init_keys, update_keys = _keys(seeds)
     agents = _initial_agents(agent_config, dataset, training.steps, init_keys)
@@ -101,28 +109,28 @@ def train(
     earlier = runs[0].seconds_until(start)
     advance = compile_updates(agents, dataset, training, validation)
     began = time.perf_counter()
-    for step in range(start, training.steps, training.chunk):
-        count = min(training.chunk, training.steps - step)
-        agents, metrics = advance(agents, update_keys, step, count)
-        step += count
-        seconds = earlier + time.perf_counter() - began
-        host = {name: np.asarray(value) for name, value in metrics.items()}
-        finite = host.pop(FINITE_UPDATES)
-        for i, run in enumerate(runs):
-            if finite[i] < count:
-                bad = step - count + int(finite[i])
-                batch = _draw(dataset, training, _batch_key(update_keys[i], bad))
-                raise _non_finite(run, seeds[i], bad, batch)
-        for i, run in enumerate(runs):
-            values = {name: float(value[i]) for name, value in host.items()}
-            run.append_metrics({"step": step, "seconds": round(seconds, 3), **values})
-        if step % training.checkpoint_every == 0 or step == training.steps:
+    with interruption() as interrupted:
+        for step in range(start, training.steps, training.chunk):
+            count = min(training.chunk, training.steps - step)
+            agents, metrics = advance(agents, update_keys, step, count)
+            host = {name: np.asarray(value) for name, value in metrics.items()}
+            finite = host.pop(FINITE_UPDATES)
             for i, run in enumerate(runs):
-                checkpoints.save(
-                    checkpoints.path_of(run.checkpoints, step), take(agents, i), step=step
-                )
-            _forget(runs, training.keep)
-        report(step, {name: float(value.mean()) for name, value in host.items()})
+                if finite[i] < count:
+                    bad = step + int(finite[i])
+                    batch = _draw(dataset, training, _batch_key(update_keys[i], bad))
+                    raise _non_finite(run, seeds[i], bad, batch)
+            step += count
+            seconds = earlier + time.perf_counter() - began
+            for i, run in enumerate(runs):
+                values = {name: float(value[i]) for name, value in host.items()}
+                run.append_metrics({"step": step, "seconds": round(seconds, 3), **values})
+            due = step % training.checkpoint_every == 0 or step == training.steps
+            if due or interrupted():
+                _save(runs, agents, step, training.keep)
+            report(step, {name: float(value.mean()) for name, value in host.items()})
+            if interrupted() and step < training.steps:
+                raise KeyboardInterrupt
     return [take(agents, i) for i in range(len(runs))]
 
 
@@ -143,34 +151,38 @@ def compile_updates(
     """
     _, static = eqx.partition(agents, eqx.is_array)
 
-    def chunk_of_one(dynamic, key: Array, step: Array, count: int, data, held_out):
-        def update(dynamic, i):
+    def one_seed(
+        dynamic: Any, key: Array, step: Array, count: int, data: Dataset, held_out: Dataset | None
+    ) -> Any:
+        def update(dynamic: Any, i: Array) -> tuple[Any, dict[str, Array]]:
             batch = _draw(data, training, _batch_key(key, i))
             agent, metrics = eqx.combine(dynamic, static).update(batch, _update_key(key, i))
             return eqx.filter(agent, eqx.is_array), metrics
+
+        def validate(i: Array) -> dict[str, Array]:
+            assert held_out is not None
+            batch = _draw(held_out, training, _batch_key(jr.key(0), i))
+            return eqx.combine(dynamic, static).validate(batch, _update_key(jr.key(0), i))
 
         dynamic, each = jax.lax.scan(update, dynamic, step + jnp.arange(count))
         metrics = mean_metrics(each)
         finite = jnp.isfinite(each["loss"]) & jnp.isfinite(each["grad_norm"])
         metrics[FINITE_UPDATES] = jnp.where(finite.all(), count, jnp.argmin(finite))
         if held_out is not None:
-
-            def validate(i):
-                batch = _draw(held_out, training, _batch_key(jr.key(0), i))
-                return eqx.combine(dynamic, static).validate(batch, _update_key(jr.key(0), i))
-
             scores = mean_metrics(jax.lax.map(validate, jnp.arange(training.validation_batches)))
             metrics |= {f"val_{name}": value for name, value in scores.items()}
         return dynamic, metrics
 
     @partial(jax.jit, static_argnames="count", donate_argnames="dynamic")
-    def advance(dynamic, keys: Array, step: Array, count: int, data, held_out):
-        def one(dynamic_and_key):
-            return chunk_of_one(*dynamic_and_key, step, count, data, held_out)
+    def advance(
+        dynamic: Any, keys: Array, step: Array, count: int, data: Dataset, held_out: Dataset | None
+    ) -> Any:
+        def one(share: tuple[Any, Array]) -> Any:
+            return one_seed(*share, step, count, data, held_out)
 
         return over_seeds(one, (dynamic, keys))
 
-    def call(agents: Agent, keys: Array, step: int, count: int):
+    def call(agents: Agent, keys: Array, step: int, count: int) -> tuple[Agent, dict[str, Array]]:
         dynamic = eqx.filter(agents, eqx.is_array)
         dynamic, metrics = advance(dynamic, keys, jnp.asarray(step), count, dataset, validation)
         return eqx.combine(dynamic, static), metrics
@@ -178,11 +190,11 @@ def compile_updates(
     return call
 
 
-def over_seeds(function: Callable, stacked):
+def over_seeds(function: Callable, stacked: Any) -> Any:
     """Apply a function to each seed's share: side by side on an accelerator, in turn on a CPU.
 
-    A CPU gains nothing from batching the products of different weights (measured: see
-    docs/speed.md), so there every seed has all cores for its chunk.
+    A CPU gains nothing from batching the products of different weights, so there every seed has
+    all cores for its chunk.
     """
     if jax.default_backend() == "cpu":
         return jax.lax.map(function, stacked)
@@ -229,9 +241,7 @@ def _keys(seeds: Sequence[int]) -> tuple[PRNGKeyArray, PRNGKeyArray]:
     return keys[:, 0], keys[:, 1]
 
 
-def _initial_agents(
-    config: AgentConfig, dataset: Dataset, steps: int, keys: PRNGKeyArray
-) -> Agent:
+def _initial_agents(config: AgentConfig, dataset: Dataset, steps: int, keys: PRNGKeyArray) -> Agent:
     observation_dim, action_dim = dataset.observations.shape[1], dataset.actions.shape[1]
 
     def build(key: PRNGKeyArray) -> Agent:
@@ -254,7 +264,10 @@ def _restore(runs: Sequence[RunFolder], agents: Agent) -> tuple[Agent, int]:
     return stacked, step
 
 
-def _forget(runs: Sequence[RunFolder], keep: int) -> None:
+def _save(runs: Sequence[RunFolder], agents: Agent, step: int, keep: int) -> None:
+    """Write every seed's checkpoint, and only then forget the oldest."""
+    for i, run in enumerate(runs):
+        checkpoints.save(checkpoints.path_of(run.checkpoints, step), take(agents, i), step=step)
     for run in runs:
         for path in list(checkpoints.steps_in(run.checkpoints).values())[:-keep]:
             path.unlink()
@@ -282,5 +295,6 @@ def _non_finite(run: RunFolder, seed: int, step: int, batch: GoalBatch) -> NonFi
     return NonFiniteLossError(
         f"seed {seed}: the loss of step {step} is not finite; its batch: {statistics}; "
         f"last good checkpoint: {found[max(found)] if found else 'none yet'}; "
-        "more training noise, a lower learning rate or gradient clipping help"
+        "more training noise, a lower learning rate or gradient clipping help",
+        seed,
     )

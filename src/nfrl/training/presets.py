@@ -1,7 +1,7 @@
 """What "laptop" and "paper" mean for an agent and a task."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from nfrl.agents import AGENTS, AgentConfig, FMGCBCConfig, GCBCConfig, NFGCBCConfig
 from nfrl.errors import unknown_name
@@ -9,6 +9,7 @@ from nfrl.tasks import Task
 from nfrl.training.offline import OfflineTraining
 
 PresetName = Literal["laptop", "paper"]
+PRESETS: tuple[PresetName, ...] = get_args(PresetName)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,5 @@ def find_preset(name: PresetName, agent: str, task: Task) -> Preset:
     if name == "paper":
         return Preset(AGENTS[agent](), OfflineTraining(discount=task.discount), None)
     budget = LAPTOP_BUDGETS.get(task.name, Budget())
-    training = OfflineTraining(
-        steps=budget.steps, discount=task.discount, checkpoint_every=10_000
-    )
+    training = OfflineTraining(steps=budget.steps, discount=task.discount, checkpoint_every=10_000)
     return Preset(LAPTOP_AGENTS[agent], training, budget.episodes)

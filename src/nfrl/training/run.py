@@ -1,9 +1,9 @@
 """A run is a folder, readable without this program.
 
-    config.json      what was asked for: task, agent, every value, seed, data, versions
-    metrics.jsonl    one line a chunk of updates
-    checkpoints/     safetensors, the last few
-    result.json      what came out
+config.json      what was asked for: task, agent, every value, seed, data, versions
+metrics.jsonl    one line a chunk of updates
+checkpoints/     safetensors, the last few
+result.json      what came out
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nfrl.errors import UserError
-from nfrl.files import write_json
+from nfrl.files import write_atomically, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +68,16 @@ class RunFolder:
         write_json(self.path / "result.json", result)
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Add a line to metrics.jsonl."""
-        with self.metrics_file.open("a") as file:
-            file.write(json.dumps(metrics) + "\n")
+        """Add a line to metrics.jsonl.
+
+        Raises:
+            UserError: The disk is full; what is left of the line goes with the next truncation.
+        """
+        try:
+            with self.metrics_file.open("a") as file:
+                file.write(json.dumps(metrics) + "\n")
+        except OSError as error:
+            raise UserError(f"could not write {self.metrics_file}: {error.strerror}") from error
 
     def truncate_metrics(self, step: int) -> None:
         """Drop what was measured after a step, and a line that a kill cut short."""
@@ -81,7 +88,7 @@ class RunFolder:
             if not line.endswith(b"\n") or json.loads(line)["step"] > step:
                 break
             kept += line
-        self.metrics_file.write_bytes(kept)
+        write_atomically(self.metrics_file, lambda file: file.write(kept))
 
     def seconds_until(self, step: int) -> float:
         """Return the training time that metrics.jsonl reports up to a step."""

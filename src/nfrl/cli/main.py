@@ -1,0 +1,77 @@
+"""The command ``nfrl``: finds the subcommand, and turns errors into one line."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from nfrl.errors import UserError
+
+COMMANDS = {
+    "demo": "make data, train NF-GCBC and its Gaussian twin, evaluate, show the comparison",
+    "tasks": "list the tasks, their data, and the paper's scores",
+    "data": "make a data set (data make NAME), or say what a file holds (data check FILE)",
+    "train": "train an agent on a task, evaluate it, record the result",
+    "resume": "go on with a run that was interrupted",
+    "eval": "evaluate a run's agent again",
+    "report": "tables, figures and one HTML page from runs or records",
+    "bench": "measure the speed of training and of sampling",
+}
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; return the exit status.
+
+    Args:
+        arguments: The words after ``nfrl``; by default the process's own.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        from nfrl import __version__
+
+        print(f"nfrl {__version__}")
+        return 0
+    name, *rest = arguments
+    try:
+        if name not in COMMANDS:
+            from nfrl.errors import unknown_name
+
+            raise unknown_name("command", name, COMMANDS)
+        # Each command imports what it needs when it is called, so that help is instant.
+        importlib.import_module(f"nfrl.cli.{name}").run(rest)
+    except UserError as error:
+        print(f"nfrl: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (nfrl tasks | head).
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "nfrl: normalizing flows for reinforcement learning",
+            "",
+            "usage: nfrl COMMAND ...        (nfrl COMMAND --help says more)",
+            "",
+            *lines,
+            "",
+            "for example:",
+            "  nfrl train nf-gcbc cube-single-play-v0 --seeds 0 1 2",
+            "  nfrl report runs/",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

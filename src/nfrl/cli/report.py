@@ -1,0 +1,46 @@
+"""``nfrl report PATHS``: tables, figures and one HTML page from runs or records."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from nfrl.reports.page import write_report
+from nfrl.reports.records import load_records
+from nfrl.reports.tables import all_tables, update_readme
+from nfrl.tasks import find_task
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportOptions:
+    """Show runs, or records of runs, as tables, figures and one HTML page."""
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders, folders of them, .jsonl files of records, or folders of those."""
+    out: Path = Path("report")
+    """Where report.html, report.md and the figures go."""
+    readme: Path | None = None
+    """A Markdown file whose tables, between <!-- results:NAME --> marks, are made anew."""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse the words after ``nfrl report`` and do it."""
+    options = tyro.cli(ReportOptions, args=list(arguments), prog="nfrl report")
+    show(options.paths, options.out)
+    if options.readme is not None:
+        update_readme(options.readme, all_tables(load_records(options.paths), find_task))
+        print(f"tables of {options.readme} made anew")
+
+
+def show(paths: Sequence[Path], out: Path) -> None:
+    """Write a report, print its tables, and say where it is."""
+    report = write_report(paths, out)
+    console = Console()
+    for table in report.tables:
+        console.print(table.rich())
+    for folder in report.unfinished:
+        print(f"not finished yet, left out: {folder}")
+    print(f"report: {report.page}")

@@ -1,0 +1,36 @@
+"""``nfrl resume RUN``: go on with a run that was interrupted."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from nfrl.cli.train import finish
+from nfrl.errors import UserError
+from nfrl.experiment import Experiment
+from nfrl.training.run import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class ResumeOptions:
+    """Go on with a run, and with the seeds that train together with it."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run's folder: runs/TASK/AGENT-PRESET/seed-N."""
+    workers: int | None = None
+    """Processes that step environments; by default one per processor core."""
+    record: Path | None = None
+    """A .jsonl file that gets a line per finished run."""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse the words after ``nfrl resume`` and do it."""
+    options = tyro.cli(ResumeOptions, args=list(arguments), prog="nfrl resume")
+    experiment = Experiment.from_json(RunFolder(options.run).read_config())
+    folders = [RunFolder(options.run.parent / f"seed-{seed}") for seed in experiment.seeds]
+    for folder in folders:
+        if folder.is_begun and Experiment.from_json(folder.read_config()) != experiment:
+            raise UserError(f"{folder.path} and {options.run} did not train together")
+    finish(experiment, folders, workers=options.workers, record=options.record)

@@ -1,0 +1,53 @@
+"""``nfrl tasks``: what there is to solve."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+import tyro
+from rich.console import Console
+from rich.table import Column, Table
+
+from nfrl.collect.catalog import RECIPES
+from nfrl.data.ogbench import dataset_path
+from nfrl.errors import unknown_name
+from nfrl.tasks import TASKS
+
+
+@dataclasses.dataclass(frozen=True)
+class TasksOptions:
+    """List the tasks, their data, and the paper's scores."""
+
+    suite: str | None = None
+    """Only this family of tasks: gcbc."""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse the words after ``nfrl tasks`` and do it."""
+    options = tyro.cli(TasksOptions, args=list(arguments), prog="nfrl tasks")
+    suites = {task.suite for task in TASKS.values()}
+    if options.suite is not None and options.suite not in suites:
+        raise unknown_name("suite", options.suite, suites)
+    task_column = Column("task", no_wrap=True)
+    table = Table(task_column, "suite", "goals", "horizon", "discount", "paper: NF-GCBC", "data")
+    for task in TASKS.values():
+        if options.suite in (None, task.suite):
+            paper = task.published.get("nf-gcbc")
+            deviation = task.published_std.get("nf-gcbc")
+            table.add_row(
+                task.name,
+                task.suite,
+                str(task.goals),
+                str(task.horizon),
+                f"{task.discount}",
+                "" if paper is None else f"{paper:.3f} ± {deviation:.3f}",
+                _data(task.dataset),
+            )
+    # What reads a pipe has no width: there, every task keeps to its line.
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _data(name: str) -> str:
+    if dataset_path(name).is_file():
+        return "on disk"
+    return "made here" if name in RECIPES else "from a file, or --download"

@@ -1,0 +1,201 @@
+"""``nfrl train AGENT TASK``: data, training, evaluation, record."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import tyro
+
+from nfrl.agents import AGENTS
+from nfrl.collect.resolve import find_or_make
+from nfrl.errors import UserError, unknown_name
+from nfrl.experiment import Experiment, describe_dataset
+from nfrl.experiment import run as run_experiment
+from nfrl.reports.records import append_record
+from nfrl.tasks import Task, find_task
+from nfrl.training.offline import OfflineTraining
+from nfrl.training.presets import PRESETS, PresetName, find_preset
+from nfrl.training.run import RunFolder
+
+AgentConfigT = TypeVar("AgentConfigT")
+
+USAGE = """usage: nfrl train AGENT TASK [options]
+
+  AGENT   one of: {agents}
+  TASK    one that `nfrl tasks` lists
+
+Every value of the preset can be changed: nfrl train AGENT TASK --help lists them all.
+for example:
+  nfrl train nf-gcbc cube-single-play-v0
+  nfrl train nf-gcbc scene-play-v0 --preset paper --seeds 0 1 2
+  nfrl train nf-gcbc cube-single-play-v0 --agent.mixing none --variant no-linear"""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions(Generic[AgentConfigT]):
+    """Train an agent on a task, evaluate it on every goal, and write the result."""
+
+    agent: AgentConfigT
+    """The algorithm's own values."""
+    training: OfflineTraining
+    """How long, and on how much at a time."""
+    preset: PresetName = "laptop"
+    """Where values come from that are not given: "paper" is the paper's configuration; "laptop"
+    gives its result on two processor cores in minutes."""
+    steps: int | None = None
+    """Gradient steps (the same as --training.steps)."""
+    seeds: tuple[int, ...] = (0,)
+    """One run each; they train together."""
+    variant: str = ""
+    """A word for what was changed from the preset; it is part of the run's folder."""
+    dataset: Path | None = None
+    """An OGBench file to learn from (its -val.npz stands beside it)."""
+    data_episodes: int | None = None
+    """Episodes of the data set, made here if there is no file; by default the preset's number."""
+    data_seed: int = 0
+    """The seed of data made here."""
+    download: bool = False
+    """Ask OGBench's server for the full data set when there is no file."""
+    episodes: int = 50
+    """Evaluation episodes per goal; 0 for none."""
+    workers: int | None = None
+    """Processes that step environments; by default one per processor core."""
+    runs: Path = Path("runs")
+    """Where run folders go: RUNS/TASK/AGENT-PRESET/seed-N."""
+    record: Path | None = None
+    """A .jsonl file that gets a line per finished run."""
+    video: bool = False
+    """Film one episode per goal (slow without a graphics card)."""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse the words after ``nfrl train`` and do it."""
+    if len(arguments) < 2 or arguments[0].startswith("-"):
+        print(USAGE.format(agents=", ".join(AGENTS)))
+        if not arguments or arguments[0] not in ("-h", "--help"):
+            raise UserError("train takes an agent and a task")
+        return
+    agent, task_name, *rest = arguments
+    if agent not in AGENTS:
+        raise unknown_name("agent", agent, AGENTS)
+    task = find_task(task_name)
+    options = _parse(agent, task, rest)
+    train(agent, task, options)
+
+
+def train(agent: str, task: Task, options: TrainOptions) -> list[RunFolder]:
+    """Train, evaluate and record as asked; return the run folders."""
+    training = options.training
+    if options.steps is not None:
+        training = dataclasses.replace(training, steps=options.steps)
+    if len(set(options.seeds)) < len(options.seeds) or min(options.seeds, default=-1) < 0:
+        raise UserError("seeds must be distinct, at least one, and none negative")
+    if options.episodes < 0:
+        raise UserError(f"episodes must be at least 0, not {options.episodes}")
+    if options.workers is not None and options.workers < 1:
+        raise UserError(f"workers must be at least 1, not {options.workers}")
+    data_file = find_or_make(
+        task.dataset,
+        path=options.dataset,
+        episodes=options.data_episodes,
+        seed=options.data_seed,
+        download=options.download,
+        workers=options.workers,
+    )
+    experiment = Experiment(
+        task=task.name,
+        agent=agent,
+        preset=options.preset,
+        variant=options.variant,
+        seeds=options.seeds,
+        agent_config=options.agent,
+        training=training,
+        dataset=describe_dataset(task.dataset, data_file),
+        episodes=options.episodes,
+    )
+    folders = experiment.run_folders(options.runs)
+    _refuse_other_runs(experiment, folders)
+    finish(
+        experiment,
+        folders,
+        workers=options.workers,
+        record=options.record,
+        video=options.video,
+    )
+    return folders
+
+
+def finish(
+    experiment: Experiment,
+    folders: Sequence[RunFolder],
+    *,
+    workers: int | None,
+    record: Path | None,
+    video: bool = False,
+) -> None:
+    """Run an experiment to its end, from wherever it stands, and say what came out."""
+    try:
+        results = run_experiment(experiment, folders, workers=workers, video=video)
+    except KeyboardInterrupt:
+        print(f"interrupted; go on with: nfrl resume {folders[0].path}", file=sys.stderr)
+        raise
+    for folder, result in zip(folders, results, strict=True):
+        if record is not None:
+            append_record(record, result)
+        print(f"{folder.path}: {describe(result)}")
+
+
+def describe(result: dict[str, Any]) -> str:
+    """Say a result in a line."""
+    if result["score"] is None:
+        return f"trained for {result['steps']} steps in {result['train_seconds']:.0f} s"
+    goals = ", ".join(f"{score:.2f}" for score in result["scores"])
+    low, high = result["interval"]
+    paper = find_task(result["task"]).published.get(result["agent"])
+    return (
+        f"success {result['score']:.3f} (95% interval {low:.2f} to {high:.2f}; by goal {goals})"
+        + (f"; the paper: {paper:.3f}" if paper is not None else "")
+    )
+
+
+def _parse(agent: str, task: Task, arguments: Sequence[str]) -> TrainOptions:
+    preset_name = _preset_name(arguments)
+    preset = find_preset(preset_name, agent, task)
+    config = AGENTS[agent]
+    return tyro.cli(
+        TrainOptions[config],
+        args=list(arguments),
+        prog=f"nfrl train {agent} {task.name}",
+        default=TrainOptions(
+            agent=preset.agent,
+            training=preset.training,
+            preset=preset_name,
+            data_episodes=preset.episodes,
+        ),
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+
+
+def _preset_name(arguments: Sequence[str]) -> PresetName:
+    """Find the preset among the words, since every other value's default depends on it."""
+    name = "laptop"
+    for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        if word == "--preset":
+            name = following
+        elif word.startswith("--preset="):
+            name = word.partition("=")[2]
+    if name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    return name
+
+
+def _refuse_other_runs(experiment: Experiment, folders: Sequence[RunFolder]) -> None:
+    """Let a run go on in its own folder, but never in that of another."""
+    for folder in folders:
+        if folder.is_begun and Experiment.from_json(folder.read_config()) != experiment:
+            raise UserError(
+                f"{folder.path} holds a run with other values; give this one a --variant name or "
+                "another --runs folder"
+            )

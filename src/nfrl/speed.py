@@ -1,0 +1,190 @@
+"""Speed of training and sampling, beside what they are to be measured against.
+
+Every comparison is made in one run, its sides in turn, so that a machine whose speed drifts
+does not favour one of them.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array
+
+from nfrl.agents import Agent, AgentConfig
+from nfrl.agents.acting import batched_policy
+from nfrl.data.dataset import Dataset
+from nfrl.data.samplers import GoalBatch
+from nfrl.networks import count_parameters
+from nfrl.training.offline import OfflineTraining, compile_updates
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSpeed:
+    """What :func:`training_speed` measured: medians over its rounds."""
+
+    parameters: int
+    steps_per_second: float
+    """Updates in compiled chunks."""
+    plain_steps_per_second: float
+    """A NumPy batch, one compiled update and the metrics read back, each step."""
+    gflop_per_step: float
+    """Arithmetic of the matrix products of one update."""
+    product_gflops: float
+    """Rate of those products alone, in GFLOP/s: the machine's own."""
+
+    @property
+    def gain(self) -> float:
+        """How many times as fast as the plain loop."""
+        return self.steps_per_second / self.plain_steps_per_second
+
+    @property
+    def share_of_products(self) -> float:
+        """The share of the machine's rate for the same matrix products, in [0, 1]."""
+        return self.steps_per_second * self.gflop_per_step / self.product_gflops
+
+
+def training_speed(
+    config: AgentConfig,
+    *,
+    observation_dim: int,
+    action_dim: int,
+    batch_size: int = 256,
+    steps: int = 50,
+    rounds: int = 5,
+) -> TrainingSpeed:
+    """Measure an agent's training beside the plain loop and the bare matrix products.
+
+    Args:
+        config: The agent.
+        observation_dim: Width of an observation.
+        action_dim: Width of an action.
+        batch_size: Transitions a step.
+        steps: Updates in a chunk.
+        rounds: How often each side is timed; the medians count.
+    """
+    data = _synthetic(observation_dim, action_dim)
+    agent = config.build(jr.key(0), observation_dim, action_dim, 1_000_000)
+    parameters = count_parameters(agent.policy)
+    shapes = _product_shapes(agent.policy)
+    sides = {
+        "chunks": _chunks(agent, data, batch_size, steps),
+        "plain": _plain_loop(agent, data, batch_size, steps),
+        "products": _products(shapes, batch_size, steps),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for side in sides.values():
+        side()  # compiles
+    for _ in range(rounds):
+        for name, side in sides.items():
+            start = time.perf_counter()
+            side()
+            seconds[name].append((time.perf_counter() - start) / steps)
+    median = {name: float(np.median(values)) for name, values in seconds.items()}
+    gflop = 3 * 2 * batch_size * sum(a * b for a, b in shapes) / 1e9
+    return TrainingSpeed(
+        parameters=parameters,
+        steps_per_second=1 / median["chunks"],
+        plain_steps_per_second=1 / median["plain"],
+        gflop_per_step=gflop,
+        product_gflops=gflop / median["products"],
+    )
+
+
+def sampling_milliseconds(
+    agent: Agent, observation_dim: int, batch: int = 1, *, budget_seconds: float = 3.0
+) -> float:
+    """Measure one call of the batched policy, arrays in and out: the median, in milliseconds.
+
+    Args:
+        agent: Any agent.
+        observation_dim: Width of an observation.
+        batch: How many actions a call chooses.
+        budget_seconds: Stop after a hundred calls, or after so long.
+    """
+    policy = batched_policy(agent)
+    states = np.random.default_rng(0).normal(size=(batch, observation_dim)).astype(np.float32)
+    episodes, times = np.arange(batch), np.zeros(batch, np.int64)
+    policy(states, states, episodes, times)  # compiles
+    seconds: list[float] = []
+    while len(seconds) < 100 and sum(seconds) < budget_seconds:
+        start = time.perf_counter()
+        policy(states, states, episodes, times)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * float(np.median(seconds))
+
+
+def _synthetic(observation_dim: int, action_dim: int, rows: int = 100_100) -> Dataset:
+    generator = np.random.default_rng(0)
+    return Dataset.from_arrays(
+        generator.normal(size=(rows, observation_dim)),
+        generator.uniform(-1, 1, size=(rows, action_dim)),
+        np.arange(rows) % 1001 == 1000,
+    )
+
+
+def _chunks(agent: Agent, data: Dataset, batch_size: int, steps: int) -> Callable[[], None]:
+    agents = jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, agent)
+    advance = compile_updates(agents, data, OfflineTraining(batch_size=batch_size))
+    keys = jr.split(jr.key(0), 1)
+
+    def side() -> None:
+        nonlocal agents
+        agents, metrics = advance(agents, keys, 0, steps)
+        jax.device_get(metrics)
+
+    return side
+
+
+def _plain_loop(agent: Agent, data: Dataset, batch_size: int, steps: int) -> Callable[[], None]:
+    observations, actions = np.asarray(data.observations), np.asarray(data.actions)
+    last, rows = np.asarray(data.last), np.asarray(data.transitions)
+    generator = np.random.default_rng(0)
+    update = eqx.filter_jit(lambda agent, batch, key: agent.update(batch, key))
+
+    def side() -> None:
+        nonlocal agent
+        for step in range(steps):
+            chosen = generator.choice(rows, batch_size)
+            goals = np.minimum(chosen + generator.geometric(0.03, batch_size), last[chosen])
+            batch = GoalBatch(observations[chosen], actions[chosen], observations[goals])
+            agent, metrics = update(agent, batch, jr.key(step))
+            _ = {name: float(value) for name, value in metrics.items()}
+
+    return side
+
+
+def _product_shapes(policy: Any) -> list[tuple[int, int]]:
+    return [leaf.shape for leaf in jax.tree.leaves(policy) if eqx.is_array(leaf) and leaf.ndim == 2]
+
+
+def _products(shapes: list[tuple[int, int]], batch_size: int, steps: int) -> Callable[[], None]:
+    """Make the products that a training step needs of each weight: forward, and both gradients."""
+    keys = jr.split(jr.key(0), (len(shapes), 3))
+    operands = [
+        (
+            jr.normal(x_key, (batch_size, inputs)),
+            jr.normal(w_key, (inputs, outputs)),
+            jr.normal(g_key, (batch_size, outputs)),
+        )
+        for (inputs, outputs), (x_key, w_key, g_key) in zip(shapes, keys, strict=True)
+    ]
+
+    @jax.jit
+    def run(operands: Any, seed: Array) -> Array:
+        def body(carry: Array, _: None) -> tuple[Array, None]:
+            for x, w, g in operands:
+                # Each product hangs on the one before and is needed whole: none is left out.
+                x = x.at[0, 0].add(carry)
+                results = jax.lax.optimization_barrier((x @ w, x.T @ g, g @ w.T))
+                carry = 1e-9 * sum(result[0, 0] for result in results)
+            return carry, None
+
+        return jax.lax.scan(body, seed, length=steps)[0]
+
+    return lambda: jax.block_until_ready(run(operands, jnp.zeros(())))

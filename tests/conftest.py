@@ -1,0 +1,51 @@
+"""What tests share: compiled programs, and tiny data."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# Before anything imports JAX: what one test compiled, no other need compile again. The workers of
+# pytest-xdist inherit the folder.
+COMPILATION_CACHE = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    COMPILATION_CACHE["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="nfrl-tests-jax-")
+os.environ.update(COMPILATION_CACHE)
+
+
+def pytest_unconfigure(config):
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(COMPILATION_CACHE["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+
+def write_data(path: Path, seed: int = 0, rows: int = 200, **changes: np.ndarray | None) -> Path:
+    """Write random trajectories of a point maze's sizes, in OGBench's format, and held-out ones.
+
+    ``changes`` replace arrays of the training file; None takes one away.
+    """
+    for offset, file in enumerate((path, path.with_name(f"{path.stem}-val.npz"))):
+        generator = np.random.default_rng(2 * seed + offset)
+        observations = generator.uniform(0, 20, size=(rows, 2)).astype(np.float32)
+        arrays: dict[str, np.ndarray | None] = {
+            "observations": observations,
+            "actions": generator.uniform(-1, 1, size=(rows, 2)).astype(np.float32),
+            "terminals": np.arange(rows) % 50 == 49,
+            "qpos": observations,
+            "qvel": np.zeros_like(observations),
+        }
+        if offset == 0:
+            arrays |= changes
+        np.savez(file, **{key: value for key, value in arrays.items() if value is not None})
+    return path
+
+
+@pytest.fixture(scope="session")
+def point_file(tmp_path_factory) -> Path:
+    """A tiny training file of a point maze; its validation file stands beside it."""
+    return write_data(tmp_path_factory.mktemp("data") / "point.npz")

@@ -1,0 +1,493 @@
+"""The commands: what they do, and that what goes wrong is said in one line."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cattrs
+import numpy as np
+import pytest
+from conftest import COMPILATION_CACHE, write_data
+
+from nfrl.agents import AGENTS
+from nfrl.agents.optimization import AdamW
+from nfrl.cli.main import COMMANDS, main
+from nfrl.data import ogbench
+from nfrl.experiment import DatasetInfo, Experiment
+from nfrl.reports.records import load_records
+from nfrl.tasks import TASKS, find_task
+from nfrl.training import checkpoints
+from nfrl.training.offline import OfflineTraining
+from nfrl.training.presets import PRESETS, find_preset
+from nfrl.training.run import RunFolder
+
+MAZE = "pointmaze-medium-navigate-v0"
+# Mean success and its deviation (paper, NF-GCBC).
+PAPER = {
+    "puzzle-3x3-play-v0": (0.045, 0.005),
+    "scene-play-v0": (0.420, 0.008),
+    "cube-single-play-v0": (0.795, 0.109),
+    "cube-double-play-v0": (0.351, 0.087),
+    "humanoidmaze-medium-navigate-v0": (0.314, 0.042),
+    "antmaze-large-navigate-v0": (0.320, 0.055),
+    "antsoccer-arena-navigate-v0": (0.621, 0.007),
+    "antmaze-medium-stitch-v0": (0.566, 0.068),
+    "antsoccer-arena-stitch-v0": (0.643, 0.016),
+}
+RECORD = (
+    *("task", "agent", "preset", "variant", "seed", "steps", "status", "score", "scores"),
+    *("episodes", "dataset", "parameters", "config", "versions", "commit", "device"),
+    *("train_seconds", "steps_per_second", "sample_ms", "date"),
+)
+SHORT = (
+    *("--steps", "20", "--training.chunk", "10", "--training.checkpoint-every", "10"),
+    *("--training.batch-size", "16", "--training.validation-batches", "1"),
+)
+
+
+def fit(runs: Path, file: Path, *more: str, agent: str = "gcbc") -> list[str]:
+    network = {"gcbc": ("--agent.hidden", "16"), "nf-gcbc": ("--agent.blocks", "1")}[agent]
+    where = ("--dataset", str(file), "--runs", str(runs))
+    return ["train", agent, MAZE, *where, *network, *SHORT, "--episodes", "0", *more]
+
+
+def folder(runs: Path, seed: int = 0, name: str = "gcbc-laptop") -> RunFolder:
+    return RunFolder(runs / MAZE / name / f"seed-{seed}")
+
+
+@pytest.fixture
+def refused(capsys):
+    """Run a command that must fail with one line; return the line."""
+
+    def run(*arguments: str) -> str:
+        capsys.readouterr()
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1, error
+        assert error.startswith("nfrl: ")
+        return error
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(point_file, tmp_path_factory) -> Path:
+    """Two seeds, trained, evaluated and recorded."""
+    runs = tmp_path_factory.mktemp("trained")
+    more = ("--episodes", "1", "--workers", "1", "--seeds", "0", "1")
+    assert main(fit(runs, point_file, *more, "--record", str(runs / "records.jsonl"))) == 0
+    return runs
+
+
+# Help
+
+
+def test_help_is_instant():
+    code = (
+        "import sys; from nfrl.cli.main import main; status = main(['--help']);"
+        "print([name for name in ('jax', 'mujoco', 'numpy', 'tyro') if name in sys.modules]);"
+        "sys.exit(status)"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+    # Its own time, whatever else the machine does.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+def test_version_and_help_of_each_command(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("nfrl 0.")
+    assert main([]) == 0
+    assert "usage: nfrl COMMAND" in capsys.readouterr().out
+    for name in COMMANDS:
+        # A parser's own help ends the process; the rest returns.
+        with contextlib.suppress(SystemExit):
+            assert main([name, "--help"]) == 0
+        captured = capsys.readouterr()
+        assert "usage: nfrl" in captured.out, name
+        assert captured.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [
+        (("trian",), "train"),
+        (("train", "nf-gcb", MAZE), "nf-gcbc"),
+        (("train", "nf-gcbc", "cube-singl-play-v0"), "cube-single-play-v0"),
+        (("train", "nf-gcbc", MAZE, "--preset", "papr"), "paper"),
+        (("train", "nf-gcbc", MAZE, "--preset=papr"), "paper"),
+        (("tasks", "--suite", "gcb"), "gcbc"),
+        (("data", "make", "pointmaze-medum-navigate-v0"), MAZE),
+        (("bench", "train", "--agents", "gcb"), "gcbc"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refused):
+    assert nearest in refused(*arguments).partition("did you mean")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("data", "mak"), "make or check"),
+        (("bench", "trian"), "train or sample"),
+        (("train", "gcbc"), "an agent and a task"),
+        (("train", "gcbc", MAZE, "--seeds", "1", "1"), "distinct"),
+        (("train", "gcbc", MAZE, "--seeds", "-1"), "negative"),
+        (("train", "gcbc", MAZE, "--episodes", "-1"), "episodes"),
+        (("train", "gcbc", MAZE, "--workers", "0"), "workers"),
+        (("train", "gcbc", MAZE, "--steps", "0"), "steps"),
+        (("train", "gcbc", MAZE, "--dataset", "no/such.npz"), "no/such.npz"),
+        (("train", "gcbc", "antmaze-large-navigate-v0"), "--download"),
+        (("data", "make", MAZE, "--steps", "50"), "path"),
+    ],
+)
+def test_senseless_words_are_refused_before_any_work(
+    arguments, words, refused, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("NFRL_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    assert words in refused(*arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_misspelt_option_is_answered_with_the_nearest(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["train", "nf-gcbc", MAZE, "--agent.chanels", "8"])
+    assert end.value.code == 2
+    assert "--agent.channels" in capsys.readouterr().err
+
+
+# Tasks
+
+
+def test_the_papers_tasks_are_listed(capsys):
+    assert main(["tasks", "--suite", "gcbc"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, (mean, deviation) in PAPER.items():
+        (line,) = (line for line in lines if f" {name} " in line)
+        assert f"{mean:.3f} ± {deviation:.3f}" in line
+        assert find_task(name).published == {"nf-gcbc": mean}
+    assert {name for name, task in TASKS.items() if task.published} == set(PAPER)
+    assert {name for name in PAPER if find_task(name).discount == 0.99} == {
+        "cube-double-play-v0",
+        "antmaze-large-navigate-v0",
+    }
+
+
+def test_horizons_are_the_environments_own():
+    import gymnasium
+    import ogbench  # noqa: F401  (registers the environments)
+
+    wrong = {
+        task.name: (task.horizon, gymnasium.spec(task.environment).max_episode_steps)
+        for task in TASKS.values()
+        if task.horizon != gymnasium.spec(task.environment).max_episode_steps
+    }
+    assert not wrong
+
+
+# Data
+
+
+def test_data_are_made_and_checked(tmp_path, capsys):
+    path = tmp_path / "point.npz"
+    words = ["data", "make", MAZE, "--episodes", "3", "--steps", "60", "--path", str(path)]
+    assert main([*words, "--workers", "1"]) == 0
+    made = capsys.readouterr().out
+    assert "177 transitions in 3 trajectories of 60 to 60 rows" in made
+    assert ogbench.validation_path(path).is_file()
+    before = path.read_bytes()
+    assert main([*words, "--workers", "1"]) == 0, "made already"
+    assert path.read_bytes() == before
+    capsys.readouterr()
+    assert main(["data", "check", str(path)]) == 0
+    assert capsys.readouterr().out == made
+    assert ogbench.sha256(path) in made
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("truncated", "truncated"),
+        ("empty", "empty"),
+        ("foreign", "no .npz archive"),
+        ("missing", "'actions' is missing"),
+        ("nan", "observations: 1 of 400 values are NaN"),
+        ("loud", "actions: outside [-1, 1], worst 1.5 in row 7"),
+        ("cut", "terminals: the last row"),
+        ("short", "actions: 150 rows"),
+    ],
+)
+def test_bad_data_are_named(damage, words, refused, tmp_path):
+    path = write_data(tmp_path / "bad.npz")
+    arrays = dict(np.load(path))
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-200])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "foreign":
+        path.write_text("step,reward\n1,0\n")
+    else:
+        observations, actions = arrays["observations"], arrays["actions"]
+        observations[3, 1] = np.nan
+        actions[7, 0] = 1.5
+        changes = {
+            "missing": {"actions": None},
+            "nan": {"observations": observations},
+            "loud": {"actions": actions},
+            "cut": {"terminals": np.arange(200) % 60 == 59},
+            "short": {"actions": arrays["actions"][:150] / 2},
+        }
+        write_data(path, **changes[damage])
+    for line in (
+        refused("data", "check", str(path)),
+        refused(*fit(tmp_path / "runs", path)),
+    ):
+        assert str(path) in line
+        assert words in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_missing_validation_data_are_named(refused, tmp_path):
+    path = write_data(tmp_path / "alone.npz")
+    ogbench.validation_path(path).unlink()
+    assert "alone-val.npz" in refused(*fit(tmp_path / "runs", path))
+
+
+# Training, and what follows it
+
+
+def test_a_run_is_trained_evaluated_and_recorded(trained, point_file):
+    for seed in (0, 1):
+        run = folder(trained, seed)
+        result = run.read_result()
+        assert set(RECORD) <= set(result)
+        assert (result["task"], result["agent"], result["seed"]) == (MAZE, "gcbc", seed)
+        assert (result["steps"], result["episodes"], result["status"]) == (20, 1, "finished")
+        assert result["score"] == np.mean(result["scores"])
+        assert len(result["scores"]) == 5
+        assert result["dataset"]["sha256"] == ogbench.sha256(point_file)
+        assert result["dataset"]["transitions"] == 196
+        assert result["config"]["agent"]["hidden"] == [16]
+        assert min(result[name] for name in ("parameters", "train_seconds", "sample_ms")) > 0
+        assert set(result["versions"]) >= {"python", "nfrl", "jax", "mujoco"}
+        names = {path.name for path in run.path.iterdir()}
+        assert names == {
+            *("config.json", "metrics.jsonl", "checkpoints", "result.json"),
+            *("evaluation.npz", "policy_samples.npz"),
+        }
+    lines = [json.loads(line) for line in (trained / "records.jsonl").read_text().splitlines()]
+    assert lines == [folder(trained, seed).read_result() for seed in (0, 1)]
+
+
+def test_records_and_runs_are_reported(trained, tmp_path, capsys):
+    records = str(trained / "records.jsonl")
+    for source in (records, str(trained)):
+        assert main(["report", source, "--out", str(tmp_path / "out")]) == 0
+        assert MAZE in capsys.readouterr().out
+    assert (tmp_path / "out" / "report.html").is_file()
+    # The runs' own records and the file's are the same ones.
+    assert len(load_records([Path(records), trained])) == 2
+
+
+def test_a_finished_run_is_not_trained_again(trained, point_file, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    run = folder(tmp_path)
+    kept = {path: path.read_bytes() for path in run.checkpoints.iterdir()}
+    before, measured = run.read_result(), run.metrics_file.read_bytes()
+    more = ("--episodes", "1", "--workers", "1", "--seeds", "0", "1")
+    assert main(fit(tmp_path, point_file, *more)) == 0
+    assert {path: path.read_bytes() for path in run.checkpoints.iterdir()} == kept
+    assert run.metrics_file.read_bytes() == measured
+    for name in ("scores", "train_seconds", "parameters", "config"):
+        assert run.read_result()[name] == before[name]
+
+
+def test_another_run_keeps_its_folder(trained, point_file, refused):
+    more = ("--episodes", "1", "--workers", "1", "--seeds", "0", "1")
+    line = refused(*fit(trained, point_file, *more, "--agent.optimizer.learning-rate", "1e-3"))
+    assert "--variant" in line
+    assert "--runs" in line
+    assert str(folder(trained).path) in line
+
+
+def test_eval_scores_a_run_again(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    run = folder(tmp_path, 1)
+    before = run.read_result()
+    assert main(["eval", str(run.path), "--episodes", "1", "--workers", "1"]) == 0
+    assert "success" in capsys.readouterr().out
+    assert run.read_result()["scores"] == before["scores"]
+    # The run as a kill leaves it: to be looked at, but it has no result.
+    (run.path / "result.json").unlink()
+    checkpoints.path_of(run.checkpoints, 20).unlink()
+    assert main(["eval", str(run.path), "--episodes", "1", "--workers", "1"]) == 0
+    assert run.read_result() is None
+
+
+def test_what_is_no_run_is_named(trained, refused, tmp_path):
+    shutil.copytree(trained, tmp_path / "runs")
+    for words in (
+        ("eval", str(tmp_path)),
+        ("resume", str(tmp_path)),
+        ("report", str(tmp_path / "x")),
+    ):
+        assert str(tmp_path) in refused(*words)
+    run = folder(tmp_path / "runs")
+    assert "episodes" in refused("eval", str(run.path), "--episodes", "0")
+    assert "no such checkpoint" in refused("eval", str(run.path), "--step", "7")
+    checkpoint = checkpoints.path_of(run.checkpoints, 20)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-50])
+    for command in ("eval", "resume"):
+        line = refused(command, str(run.path))
+        assert str(checkpoint) in line
+        assert "not a whole checkpoint" in line
+    config = run.path / "config.json"
+    for text, words in (
+        ("{", "not valid JSON"),
+        ("{}", "does not describe a run"),
+        ("[]", "does not describe a run"),
+        (config.read_text().replace('"gcbc"', '"nf-sac"'), "does not describe a run"),
+        (config.read_text().replace('"hidden"', '"width"', 1), None),
+    ):
+        config.write_text(text)
+        for command in ("eval", "resume"):
+            assert words is None or words in refused(command, str(run.path))
+
+
+def test_data_that_changed_are_not_gone_on_with(trained, refused, tmp_path):
+    shutil.copytree(trained, tmp_path / "runs")
+    other = write_data(tmp_path / "other.npz", seed=9)
+    for seed in (0, 1):
+        config = folder(tmp_path / "runs", seed).path / "config.json"
+        values = json.loads(config.read_text())
+        values["dataset"]["path"] = str(other)
+        config.write_text(json.dumps(values))
+    assert "sha256 differs" in refused("resume", str(folder(tmp_path / "runs").path))
+
+
+# Presets and overrides
+
+
+def test_the_papers_preset_has_the_papers_values():
+    for name in PAPER:
+        preset = find_preset("paper", "nf-gcbc", find_task(name))
+        agent, training = dataclasses.asdict(preset.agent), preset.training
+        assert (agent["blocks"], agent["channels"], agent["condition_dim"]) == (6, 256, 64)
+        assert agent["encoder"] == (512,) * 4
+        assert (agent["noise"], agent["denoising"]) == (0.1, True)
+        assert (agent["transformer"], agent["mixing"], agent["layer_norm"]) == (
+            "affine",
+            "plu",
+            True,
+        )
+        assert preset.agent.optimizer == AdamW(3e-4, 1e-6, 500, 1e-6, None)
+        assert (training.steps, training.batch_size) == (1_000_000, 256)
+        assert training.discount == find_task(name).discount
+        assert preset.episodes is None
+
+
+def test_what_is_given_reaches_the_run(point_file, tmp_path):
+    more = ("--preset", "paper", "--agent.channels", "8", "--agent.encoder", "16", "12")
+    more += ("--agent.optimizer.clip-norm", "2.5", "--agent.no-denoising", "--agent.mixing", "none")
+    more += ("--variant", "odd", "--seeds", "3")
+    assert main(fit(tmp_path, point_file, *more, agent="nf-gcbc")) == 0
+    run = folder(tmp_path, 3, "nf-gcbc-paper-odd")
+    config = run.read_config()
+    assert config["seed"] == 3
+    assert (config["preset"], config["variant"], config["seeds"]) == ("paper", "odd", [3])
+    agent, training = config["agent_config"], config["training"]
+    assert (agent["channels"], agent["encoder"], agent["blocks"]) == (8, [16, 12], 1)
+    assert (agent["denoising"], agent["mixing"], agent["noise"]) == (False, "none", 0.1)
+    assert agent["optimizer"]["clip_norm"] == 2.5
+    assert agent["optimizer"]["learning_rate"] == 3e-4
+    assert (training["steps"], training["chunk"], training["discount"]) == (20, 10, 0.97)
+    result = run.read_result()
+    assert (result["score"], result["scores"], result["status"]) == (None, None, "finished")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("agent", AGENTS)
+def test_a_configuration_is_read_back_as_it_was_written(agent, preset):
+    values = find_preset(preset, agent, find_task(MAZE))
+    experiment = Experiment(
+        task=MAZE,
+        agent=agent,
+        preset=preset,
+        variant="",
+        seeds=(0, 4),
+        agent_config=values.agent,
+        training=values.training,
+        dataset=DatasetInfo(MAZE, "a.npz", "file", 10, 2, 2, "00"),
+    )
+    text = json.dumps(experiment.to_json(4))
+    assert Experiment.from_json(json.loads(text)) == experiment
+    assert cattrs.structure(json.loads(text)["training"], OfflineTraining) == values.training
+
+
+# Speed
+
+
+def test_speed_is_measured(tmp_path, capsys):
+    out = tmp_path / "train.json"
+    words = ("--preset", "laptop", "--agents", "gcbc", "--out")
+    assert main(["bench", "train", *words, str(out), "--steps", "2", "--rounds", "1"]) == 0
+    found = json.loads(out.read_text())
+    figures = found["agents"]["gcbc"]
+    assert all(value > 0 for value in figures.values())
+    assert figures["gain"] == pytest.approx(
+        figures["steps_per_second"] / figures["plain_steps_per_second"]
+    )
+    assert (found["bench"], found["preset"]) == ("train", "laptop")
+    assert {"device", "versions", "commit"} <= set(found)
+    out = tmp_path / "sample.json"
+    assert main(["bench", "sample", *words, str(out)]) == 0
+    times = json.loads(out.read_text())["agents"]["gcbc"]
+    assert list(times) == ["milliseconds_1", "milliseconds_50", "milliseconds_1024"]
+    assert all(0 < value < 10_000 for value in times.values())
+
+
+# All of it
+
+
+@pytest.mark.slow
+def test_the_quick_demonstration(tmp_path):
+    environment = {key: value for key, value in os.environ.items() if key not in COMPILATION_CACHE}
+    environment["NFRL_DATA"] = str(tmp_path / "data")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "nfrl.cli.main",
+            "demo",
+            "--quick",
+            "--runs",
+            str(tmp_path / "runs"),
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    for agent in ("nf-gcbc", "gcbc"):
+        result = folder(tmp_path / "runs", 0, f"{agent}-laptop").read_result()
+        assert set(RECORD) <= set(result)
+        assert set(result["dataset"]) >= {"name", "origin", "transitions", "sha256"}
+        assert "made" in result["dataset"]["origin"]
+        assert result["agent"] == agent
+        assert 0 <= result["score"] <= 1
+    page = tmp_path / "runs" / "report" / "report.html"
+    assert page.is_file()
+    assert "minutes" in done.stdout.splitlines()[-1]

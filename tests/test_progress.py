@@ -1,0 +1,26 @@
+"""Progress where there is no terminal: plain lines."""
+
+from nfrl import progress
+
+
+def test_lines_say_how_far_it_is_and_how_long_it_takes(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with progress.progress("cube", 3, "episodes", done=1) as update:
+        update(2, "10 steps/s")
+        update(3)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("cube: 2/3 episodes, 10 steps/s, ")
+    assert last == "cube: 3/3 episodes, 0 s left"
+
+
+def test_lines_are_few(capsys):
+    with progress.progress("cube", 100, "episodes") as update:
+        for done in range(100):
+            update(done)
+    assert capsys.readouterr().err == ""
+
+
+def test_silence_on_request(capsys):
+    with progress.progress("cube", 1, "episodes", show=False) as update:
+        update(1)
+    assert capsys.readouterr().err == ""
