@@ -16,7 +16,7 @@ def test_example_runs(example):
     assert all(
         bool((abs(value) < 1e6).all())
         for name, value in names.items()
-        if name in ("actions", "log_prob", "clean", "action")
+        if name in ("actions", "log_prob", "action")
     )
 
 

@@ -40,6 +40,9 @@ from nfrl.training.run import RunFolder
 PACKAGES = ("nfrl", "jax", "equinox", "flowjax", "optax", "numpy", "ogbench", "mujoco", "gymnasium")
 SAMPLED_STATES, SAMPLES_PER_STATE = 12, 200
 
+# A value that this version does not know must not be dropped in silence.
+_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
@@ -95,11 +98,11 @@ class Experiment:
         try:
             names = {field.name for field in dataclasses.fields(cls)}
             values = {name: value for name, value in config.items() if name in names}
-            values["agent_config"] = cattrs.structure(
+            values["agent_config"] = _CONVERTER.structure(
                 config["agent_config"], AGENTS[config["agent"]]
             )
-            values["training"] = cattrs.structure(config["training"], OfflineTraining)
-            values["dataset"] = cattrs.structure(config["dataset"], DatasetInfo)
+            values["training"] = _CONVERTER.structure(config["training"], OfflineTraining)
+            values["dataset"] = _CONVERTER.structure(config["dataset"], DatasetInfo)
             values["seeds"] = tuple(config["seeds"])
             return cls(**values)
         except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
@@ -132,6 +135,8 @@ def run(
 ) -> list[dict[str, Any]]:
     """Train, evaluate and record, going on from whatever the folders hold.
 
+    A seed that has its result already keeps it.
+
     Args:
         experiment: What to run.
         folders: One per seed.
@@ -146,6 +151,9 @@ def run(
         UserError: See :func:`nfrl.training.offline.train`. A run whose loss became non-finite is
             recorded as diverged first.
     """
+    results = [_finished_result(folder) for folder in folders]
+    if None not in results:
+        return [result for result in results if result is not None]
     dataset, validation = load_data(experiment)
     for folder, seed in zip(folders, experiment.seeds, strict=True):
         if not folder.is_begun:
@@ -156,13 +164,11 @@ def run(
         folder = folders[experiment.seeds.index(error.seed)]
         folder.write_result(describe_result(experiment, error.seed, folder, None, None))
         raise
-    results = []
     for folder, seed, agent in zip(folders, experiment.seeds, agents, strict=True):
-        save_samples(folder, agent, validation)
-        results.append(
+        if _finished_result(folder) is None:
+            save_samples(folder, agent, validation)
             score(experiment, seed, folder, agent, workers=workers, video=video, show=show)
-        )
-    return results
+    return [result for folder in folders if (result := folder.read_result())]
 
 
 def score(
@@ -205,6 +211,11 @@ def score(
             evaluation.save(folder.evaluation_file)
         folder.write_result(result)
     return result
+
+
+def _finished_result(folder: RunFolder) -> dict[str, Any] | None:
+    result = folder.read_result()
+    return result if result is not None and result["status"] == "finished" else None
 
 
 def load_data(experiment: Experiment) -> tuple[Dataset, Dataset]:

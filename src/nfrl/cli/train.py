@@ -15,7 +15,7 @@ from nfrl.experiment import Experiment, describe_dataset
 from nfrl.experiment import run as run_experiment
 from nfrl.reports.records import append_record
 from nfrl.tasks import Task, find_task
-from nfrl.training.offline import OfflineTraining
+from nfrl.training.offline import NonFiniteLossError, OfflineTraining
 from nfrl.training.presets import PRESETS, PresetName, find_preset
 from nfrl.training.run import RunFolder
 
@@ -138,6 +138,11 @@ def finish(
     """Run an experiment to its end, from wherever it stands, and say what came out."""
     try:
         results = run_experiment(experiment, folders, workers=workers, video=video)
+    except NonFiniteLossError as error:
+        diverged = folders[experiment.seeds.index(error.seed)].read_result()
+        if record is not None and diverged is not None:
+            append_record(record, diverged)
+        raise
     except KeyboardInterrupt:
         print(f"interrupted; go on with: nfrl resume {folders[0].path}", file=sys.stderr)
         raise

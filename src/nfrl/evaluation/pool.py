@@ -12,11 +12,12 @@ from types import TracebackType
 
 import numpy as np
 
+from nfrl.errors import UserError
 from nfrl.evaluation.worker import FAILED, IDLE, READY, Config, shared_arrays
 from nfrl.tasks.task import Task
 
 
-class WorkerError(RuntimeError):
+class WorkerError(UserError):
     """A worker process failed; its traceback, where it left one, is in ``details``."""
 
     def __init__(self, message: str, details: str = ""):

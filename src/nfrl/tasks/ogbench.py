@@ -14,7 +14,7 @@ HORIZONS = {
     "cube-single": 200,
     "cube": 500,
     "cube-triple": 1000,
-    "cube-quadruple": 1500,
+    "cube-quadruple": 1000,
     "scene": 750,
     "puzzle": 500,
     "puzzle-4x5": 1000,

@@ -129,7 +129,7 @@ def train(
             if due or interrupted():
                 _save(runs, agents, step, training.keep)
             report(step, {name: float(value.mean()) for name, value in host.items()})
-            if interrupted() and step < training.steps:
+            if interrupted():
                 raise KeyboardInterrupt
     return [take(agents, i) for i in range(len(runs))]
 
@@ -201,6 +201,13 @@ def over_seeds(function: Callable, stacked: Any) -> Any:
     return jax.vmap(function)(stacked)
 
 
+def stack(agents: Sequence[Agent]) -> Agent:
+    """Stack one agent a seed along a new first axis."""
+    return jax.tree.map(
+        lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *agents
+    )
+
+
 def take(agents: Agent, index: int) -> Agent:
     """Return one seed's agent out of a stack."""
     return jax.tree.map(lambda leaf: leaf[index] if eqx.is_array(leaf) else leaf, agents)
@@ -243,11 +250,8 @@ def _keys(seeds: Sequence[int]) -> tuple[PRNGKeyArray, PRNGKeyArray]:
 
 def _initial_agents(config: AgentConfig, dataset: Dataset, steps: int, keys: PRNGKeyArray) -> Agent:
     observation_dim, action_dim = dataset.observations.shape[1], dataset.actions.shape[1]
-
-    def build(key: PRNGKeyArray) -> Agent:
-        return config.build(key, observation_dim, action_dim, steps)
-
-    return eqx.filter_jit(eqx.filter_vmap(build))(keys)
+    # One by one and uncompiled: compiling what runs once takes longer than running it.
+    return stack([config.build(key, observation_dim, action_dim, steps) for key in keys])
 
 
 def _restore(runs: Sequence[RunFolder], agents: Agent) -> tuple[Agent, int]:
@@ -258,10 +262,7 @@ def _restore(runs: Sequence[RunFolder], agents: Agent) -> tuple[Agent, int]:
         checkpoints.load(checkpoints.path_of(run.checkpoints, step), take(agents, i))
         for i, run in enumerate(runs)
     ]
-    stacked = jax.tree.map(
-        lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *loaded
-    )
-    return stacked, step
+    return stack(loaded), step
 
 
 def _save(runs: Sequence[RunFolder], agents: Agent, step: int, keep: int) -> None:

@@ -102,6 +102,9 @@ class RunFolder:
         if not file.is_file():
             raise UserError(f"{self.path} is not a run folder: it has no {name}")
         try:
-            return json.loads(file.read_text())
+            value = json.loads(file.read_text())
         except ValueError as error:
             raise UserError(f"{file} is not valid JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise UserError(f"{file} does not hold a JSON object")
+        return value
