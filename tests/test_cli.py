@@ -494,3 +494,31 @@ def test_the_quick_demonstration(tmp_path):
     page = tmp_path / "runs" / "report" / "report.html"
     assert page.is_file()
     assert "minutes" in done.stdout.splitlines()[-1]
+
+
+def test_eval_goes_on_where_no_video_can_be_drawn(monkeypatch, capsys):
+    """`nfrl eval RUN --video` says what is missing, and the score stands."""
+    from nfrl import experiment
+    from nfrl.evaluation.video import VideoUnavailable
+
+    def unavailable(*arguments, **settings):
+        raise VideoUnavailable("no GL library: apt-get install libegl1")
+
+    monkeypatch.setattr(experiment, "record_video", unavailable)
+    monkeypatch.setattr(experiment, "batched_policy", lambda agent, seed: None)
+    monkeypatch.setattr(experiment, "describe_result", lambda *arguments: {"score": None})
+    plan = experiment.Experiment(
+        task="cube-single-play-v0",
+        agent="gcbc",
+        preset="laptop",
+        variant="",
+        seeds=(0,),
+        agent_config=experiment.AGENTS["gcbc"](),
+        training=experiment.OfflineTraining(),
+        dataset=experiment.DatasetInfo("d", "d.npz", "file", 1, 1, 1, "0"),
+        episodes=0,
+    )
+    folder = experiment.RunFolder(experiment.Path("nowhere"))
+    result = experiment.score(plan, 0, folder, agent=None, video=True, keep=False)
+    assert result == {"score": None}
+    assert "libegl1" in capsys.readouterr().out

@@ -17,7 +17,8 @@ import pytest
 
 from nfrl.collect import catalog, manipulation, parts, resolve
 from nfrl.collect.catalog import RECIPES, recipe
-from nfrl.collect.episode import episode_seeds, open_collector, retry_seeds
+from nfrl.collect.collectors import open_collector
+from nfrl.collect.episode import episode_seeds, retry_seeds
 from nfrl.collect.make import make_dataset
 from nfrl.data import ogbench
 from nfrl.errors import UserError

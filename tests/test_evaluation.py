@@ -425,14 +425,9 @@ def test_a_gif_where_there_is_no_ffmpeg(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("back_end", ["disable", "nonsense"])
-def test_no_video_without_graphics(monkeypatch, tmp_path, started, capsys, back_end):
+def test_no_video_without_graphics(monkeypatch, tmp_path, started, back_end):
     monkeypatch.setenv("MUJOCO_GL", back_end)
     settings = {"goals": [1], "progress": False}
     with pytest.raises(UserError, match=r"apt-get install libegl1.*MUJOCO_GL=egl"):
         record_video(POINT, noisy, tmp_path / "a.mp4", **settings)
-    found = evaluate(
-        POINT, noisy, episodes=1, workers=1, video=tmp_path / "a.mp4", **settings
-    )  # says so, and goes on
-    assert found.lengths.shape == (1, 1)
-    assert "libegl1" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())

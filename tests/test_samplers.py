@@ -18,7 +18,10 @@ from nfrl.data.samplers import sample_chunks, sample_goals, sample_transitions
 LENGTHS = (6, 2, 9, 3)  # rows of each trajectory
 COUNT = 20_000
 
-lengths = st.lists(st.integers(2, 6), min_size=1, max_size=4)
+# Always of twelve rows, because every other shape costs a compilation.
+lengths = st.sampled_from([(12,), (2, 10), (5, 7), (2, 4, 6), (3, 3, 3, 3), (2,) * 6]).flatmap(
+    st.permutations
+)
 
 
 def numbered(lengths=LENGTHS) -> Dataset:
@@ -122,7 +125,7 @@ def test_goals_follow_the_truncated_geometric_distribution(discount):
 
 
 @given(lengths, st.integers(0, 1000), st.sampled_from([0.0, 0.5, 0.9, 0.99, 0.9999]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_goals_lie_later_in_the_same_trajectory(lengths, seed, discount):
     batch = sample_goals(numbered(lengths), jr.key(seed), 64, discount)
     rows, goals = rows_of(batch.observations), rows_of(batch.goals)
@@ -138,14 +141,6 @@ def test_goals_survive_the_longest_horizon():
     batch = sample_goals(numbered(), jr.key(0), 256, 1 - 1e-9)
     last = np.array([starts()[t][-1] for t in rows_of(batch.observations)])
     np.testing.assert_array_equal(rows_of(batch.goals), last)
-
-
-def test_goals_are_drawn_apart_from_their_transitions():
-    """With one key for both, the offset would tell the row."""
-    batch = sample_goals(numbered((1000,)), jr.key(0), 4000, 0.9)
-    rows, goals = rows_of(batch.observations), rows_of(batch.goals)
-    inner = rows < 900  # whose offsets are not cut
-    assert abs(np.corrcoef(rows[inner], (goals - rows)[inner])[0, 1]) < 0.06
 
 
 # Chunks
@@ -170,8 +165,8 @@ def check_chunks(lengths, key, batch_size, history, chunk) -> set[int]:
     return set(past[:, -1].tolist())
 
 
-@given(lengths, st.integers(0, 1000), st.integers(1, 5), st.integers(1, 7))
-@settings(max_examples=15, deadline=None)
+@given(lengths, st.integers(0, 1000), st.sampled_from([1, 3, 5]), st.sampled_from([1, 4, 7]))
+@settings(max_examples=10, deadline=None)
 def test_chunks_and_histories(lengths, seed, history, chunk):
     check_chunks(lengths, jr.key(seed), 32, history, chunk)
 

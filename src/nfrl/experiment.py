@@ -23,6 +23,7 @@ from nfrl.data.dataset import Dataset
 from nfrl.errors import UserError
 from nfrl.evaluation.result import Evaluation
 from nfrl.evaluation.rollout import evaluate
+from nfrl.evaluation.video import VideoUnavailable, record_video
 from nfrl.files import write_atomically
 from nfrl.networks import count_parameters
 from nfrl.progress import progress
@@ -194,17 +195,22 @@ def score(
         keep: Write evaluation.npz and result.json.
         show: Show progress.
     """
+    task, policy = find_task(experiment.task), batched_policy(agent, seed)
     evaluation = None
     if experiment.episodes:
         evaluation = evaluate(
-            find_task(experiment.task),
-            batched_policy(agent, seed),
+            task,
+            policy,
             episodes=experiment.episodes,
             seed=seed,
             workers=workers,
             progress=show,
-            video=folder.path / "video.mp4" if video else None,
         )
+    if video:
+        try:
+            record_video(task, policy, folder.path / "video.mp4", seed=seed, progress=show)
+        except VideoUnavailable as error:
+            print(error)  # The score stands without it.
     result = describe_result(experiment, seed, folder, agent, evaluation)
     if keep:
         if evaluation is not None:

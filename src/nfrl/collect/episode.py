@@ -1,46 +1,15 @@
-"""One episode: what it is, what its randomness hangs on, and who collects it."""
+"""One episode: what it is, and what its randomness hangs on."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from nfrl.collect.catalog import Recipe
 
 # Arrays in OGBench's format, all with the same number of rows: observations and actions float32,
 # terminals bool, qpos and qvel float32, and button_states int64 where the scene has buttons.
 Episode = dict[str, NDArray]
 
 SPLITS = ("train", "val")
-
-
-class Collector(Protocol):
-    """Collects episodes of one data set, one after the other, in one environment it keeps."""
-
-    def episode(self, seeds: np.random.SeedSequence, steps: int) -> Episode:
-        """Collect one episode that depends on nothing but the arguments.
-
-        Seeds NumPy's global generator, from which OGBench's oracles and environments draw.
-
-        Args:
-            seeds: The episode's randomness, from `episode_seeds`.
-            steps: Rows to collect, at least 2.
-        """
-        ...
-
-
-def open_collector(recipe: Recipe) -> Collector:
-    """Build the environment and the oracles of a recipe (a second or two)."""
-    # Imported here: each brings its own simulator, and a worker needs one of them.
-    match recipe.family:
-        case "manipulation":
-            from nfrl.collect.manipulation import ManipulationCollector
-
-            return ManipulationCollector(recipe)
-        case "pointmaze":
-            from nfrl.collect.pointmaze import PointMazeCollector
-
-            return PointMazeCollector(recipe)
 
 
 def open_environment(name: str, **settings: Any) -> Any:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from nfrl.collect import parts
 from nfrl.collect.catalog import Recipe, recipe
-from nfrl.collect.episode import SPLITS, Collector, episode_seeds, open_collector
+from nfrl.collect.collectors import Collector, open_collector
+from nfrl.collect.episode import SPLITS, episode_seeds
 from nfrl.collect.parts import Plan, Shard
 from nfrl.errors import UserError
 from nfrl.progress import progress as show_progress

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -37,7 +36,6 @@ def evaluate(
     goals: Sequence[int] | None = None,
     progress: bool = True,
     record_xy: bool | None = None,
-    video: Path | None = None,
 ) -> Evaluation:
     """Play ``episodes`` episodes of each goal and count the successes.
 
@@ -55,8 +53,6 @@ def evaluate(
         goals: Which goals (``task_id``, from 1); by default all of them.
         progress: Whether to show progress on standard error.
         record_xy: Whether to keep the paths; by default in mazes. Needs ``task.is_maze``.
-        video: Where to put a video of one episode a goal (slow: see ``video.record_video``). Where
-            drawing is impossible, a line says so and the evaluation stands.
 
     Raises:
         ValueError: An argument is out of its range, or the policy's actions have another shape or
@@ -110,8 +106,6 @@ def evaluate(
         xy=None if paths is None else paths.trimmed(),
         goal_xy=goal_xy.mean(axis=1) if task.is_maze else None,
     )
-    if video is not None:
-        _video(task, policy, video, chosen, seed, progress)
     return evaluation
 
 
@@ -227,14 +221,3 @@ class _Paths:
 
 def _all_goals(task: Task) -> range:
     return range(1, task.goals + 1)
-
-
-def _video(
-    task: Task, policy: Policy, path: Path, goals: Sequence[int], seed: int, progress: bool
-) -> None:
-    from nfrl.evaluation.video import VideoUnavailable, record_video
-
-    try:
-        record_video(task, policy, path, goals=goals, seed=seed, progress=progress)
-    except VideoUnavailable as error:
-        print(error)
