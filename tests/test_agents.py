@@ -365,3 +365,19 @@ def test_the_papers_size():
         lambda leaf: np.zeros(leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else leaf, shapes
     )
     assert 2.0e6 < count_parameters(policy) < 2.3e6
+
+
+def test_neither_gradient_nor_weight_decay_reaches_constants():
+    """flowjax keeps constants as floats in NonTrainable: they are no parameters."""
+    from paramax import non_trainable, unwrap
+
+    model = {"weight": jnp.ones(3), "constant": non_trainable(jnp.ones(3))}
+    optimizer = AdamW(learning_rate=1e-2, weight_decay=0.1, warmup_steps=1).build(100)
+    state = initial_state(optimizer, model)
+    for _ in range(10):
+        model, state, _ = gradient_step(
+            lambda m: ((m["weight"] * unwrap(m)["constant"]).sum(), {}), model, optimizer, state
+        )
+    np.testing.assert_array_equal(unwrap(model)["constant"], jnp.ones(3))
+    assert bool((model["weight"] < 1).all())
+    assert count_parameters(model) == 3

@@ -594,3 +594,17 @@ def test_flows_stack():
 def test_exp_affine_starts_as_the_identity():
     y, log_det = ExpAffine().transform_and_log_det(jnp.array(1.7))
     assert (float(y), float(log_det)) == (pytest.approx(1.7), 0.0)
+
+
+def test_denoise_broadcasts_one_sample_over_many_conditions():
+    flow = RealNVP(jr.key(0), dim=2, cond_dim=1, blocks=1, channels=4)
+    conditions = jnp.linspace(-1, 1, 4)[:, None]
+    one_by_one = [denoise(flow, jnp.ones(2), condition, 0.5) for condition in conditions]
+    np.testing.assert_allclose(
+        denoise(flow, jnp.ones(2), conditions, 0.5), jnp.stack(one_by_one), atol=1e-6
+    )
+
+
+def test_an_unknown_transformer_is_refused_by_name():
+    with pytest.raises(ValueError, match="splien"):
+        RealNVP(jr.key(0), dim=2, transformer="splien")  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
+from paramax import NonTrainable
 
 LAYER_NORM_EPSILON = 1e-5
 
@@ -98,6 +99,20 @@ class MLP(eqx.Module):
         return self.layers[-1](x)
 
 
+def split_trainable(tree: Any) -> tuple[Any, Any]:
+    """Split a module into what training may change and what it may not.
+
+    Trainable is every floating-point array, unless it stands inside a ``paramax.NonTrainable``, as
+    the constants of flowjax's bijections do: neither gradient nor weight decay may reach those.
+
+    Returns:
+        Two modules to be joined by ``equinox.combine``.
+    """
+    return eqx.partition(
+        tree, eqx.is_inexact_array, is_leaf=lambda node: isinstance(node, NonTrainable)
+    )
+
+
 def count_parameters(tree: Any) -> int:
-    """Return how many trainable numbers a module holds (every floating-point array counts)."""
-    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)))
+    """Return how many trainable numbers a module holds."""
+    return sum(leaf.size for leaf in jax.tree.leaves(split_trainable(tree)[0]))

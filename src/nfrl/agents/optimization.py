@@ -9,6 +9,8 @@ import jax
 import optax
 from jaxtyping import Array
 
+from nfrl.networks import split_trainable
+
 Model = TypeVar("Model")
 
 
@@ -65,16 +67,20 @@ def gradient_step(
     Returns:
         The new model, the new state, and the metrics with ``loss`` and ``grad_norm`` added.
     """
-    (value, metrics), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(model)
-    parameters: Any = eqx.filter(model, eqx.is_inexact_array)
+    parameters, constants = split_trainable(model)
+
+    def loss_of(parameters: Any) -> tuple[Array, dict[str, Array]]:
+        return loss(eqx.combine(parameters, constants))
+
+    (value, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(parameters)
     updates, state = optimizer.update(gradient, state, parameters)
     metrics = {"loss": value, "grad_norm": optax.tree.norm(gradient), **metrics}
-    return eqx.apply_updates(model, updates), state, metrics
+    return eqx.combine(optax.apply_updates(parameters, updates), constants), state, metrics
 
 
 def initial_state(optimizer: optax.GradientTransformation, model: Any) -> optax.OptState:
     """Return the optimiser's state for a model's floats."""
-    return optimizer.init(eqx.filter(model, eqx.is_inexact_array))
+    return optimizer.init(split_trainable(model)[0])
 
 
 def mean_metrics(metrics: dict[str, Array]) -> dict[str, Array]:

@@ -57,7 +57,8 @@ def sample_goals(
     row_key, goal_key = jr.split(key)
     rows = _rows(dataset, row_key, batch_size)
     delta = jr.geometric(goal_key, 1 - discount, (batch_size,), dtype=jnp.int32)
-    goals = jnp.minimum(rows + delta, dataset.last[rows])
+    # Compared before it is added: the longest Delta are as large as an int32 can be.
+    goals = rows + jnp.minimum(delta, dataset.last[rows] - rows)
     return GoalBatch(dataset.observations[rows], dataset.actions[rows], dataset.observations[goals])
 
 

@@ -1,6 +1,7 @@
 """The denoising trick: train on noisy data, remove the noise by one score step when sampling."""
 
 import jax
+import jax.numpy as jnp
 from flowjax.distributions import AbstractDistribution
 from jaxtyping import Array, Float
 
@@ -18,10 +19,13 @@ def denoise(
     Args:
         distribution: A density trained on x + sigma * eps, eps ~ N(0, I).
         x: Noisy samples.
-        condition: Their condition, broadcast against the samples; None if unconditional.
+        condition: Their condition, broadcast against the samples' batch; None if unconditional.
         sigma: Standard deviation of the training noise, in the units of x; 0 returns x.
     """
     if sigma == 0:
         return x
+    if condition is not None and distribution.cond_ndim is not None:
+        batch = jnp.shape(condition)[: jnp.ndim(condition) - distribution.cond_ndim]
+        x = jnp.broadcast_to(x, jnp.broadcast_shapes(x.shape[:-1], batch) + x.shape[-1:])
     score = jax.grad(lambda value: distribution.log_prob(value, condition).sum())(x)
     return x + sigma**2 * score

@@ -70,6 +70,8 @@ class RealNVP(AbstractTransformed):
             raise ValueError(
                 f"dim, blocks and channels must be at least 1; got {dim}, {blocks} and {channels}"
             )
+        if isinstance(transformer, str) and transformer not in _TRANSFORMERS:
+            raise ValueError(f"transformer is one of {list(_TRANSFORMERS)}; got {transformer!r}")
         make = _TRANSFORMERS[transformer] if isinstance(transformer, str) else transformer
         layers: list[AbstractBijection] = []
         for block_key in jr.split(key, blocks):
