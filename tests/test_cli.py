@@ -61,6 +61,14 @@ def folder(runs: Path, seed: int = 0, name: str = "gcbc-laptop") -> RunFolder:
     return RunFolder(runs / MAZE / name / f"seed-{seed}")
 
 
+def unfinished(trained: Path, runs: Path) -> Path:
+    """Copy runs as a kill before their evaluation leaves them."""
+    shutil.copytree(trained, runs)
+    for result in runs.rglob("result.json"):
+        result.unlink()
+    return runs
+
+
 @pytest.fixture
 def refused(capsys):
     """Run a command that must fail with one line; return the line."""
@@ -314,7 +322,7 @@ def test_a_finished_run_is_not_trained_again(trained, point_file, tmp_path, caps
 
 def test_another_run_keeps_its_folder(trained, point_file, refused):
     more = ("--episodes", "1", "--workers", "1", "--seeds", "0", "1")
-    line = refused(*fit(trained, point_file, *more, "--agent.optimizer.learning-rate", "1e-3"))
+    line = refused(*fit(trained, point_file, *more, "--agent.optimizer.learning-rate", "1e-2"))
     assert "--variant" in line
     assert "--runs" in line
     assert str(folder(trained).path) in line
@@ -335,7 +343,7 @@ def test_eval_scores_a_run_again(trained, tmp_path, capsys):
 
 
 def test_what_is_no_run_is_named(trained, refused, tmp_path):
-    shutil.copytree(trained, tmp_path / "runs")
+    unfinished(trained, tmp_path / "runs")
     for words in (
         ("eval", str(tmp_path)),
         ("resume", str(tmp_path)),
@@ -365,7 +373,7 @@ def test_what_is_no_run_is_named(trained, refused, tmp_path):
 
 
 def test_data_that_changed_are_not_gone_on_with(trained, refused, tmp_path):
-    shutil.copytree(trained, tmp_path / "runs")
+    unfinished(trained, tmp_path / "runs")
     other = write_data(tmp_path / "other.npz", seed=9)
     for seed in (0, 1):
         config = folder(tmp_path / "runs", seed).path / "config.json"
@@ -522,3 +530,13 @@ def test_eval_goes_on_where_no_video_can_be_drawn(monkeypatch, capsys):
     result = experiment.score(plan, 0, folder, agent=None, video=True, keep=False)
     assert result == {"score": None}
     assert "libegl1" in capsys.readouterr().out
+
+
+def test_a_finished_run_keeps_its_result(trained, tmp_path, capsys):
+    """Resuming it says the score again; it neither trains nor evaluates."""
+    shutil.copytree(trained, tmp_path / "runs")
+    shutil.rmtree(folder(tmp_path / "runs").checkpoints)
+    before = folder(tmp_path / "runs").read_result()
+    assert main(["resume", str(folder(tmp_path / "runs").path)]) == 0
+    assert folder(tmp_path / "runs").read_result() == before
+    assert "success" in capsys.readouterr().out

@@ -39,8 +39,6 @@ class NFGCBCConfig:
     """LayerNorm in the coupling networks; False is the paper's ablation."""
     noise: float = 0.1
     """sigma of the training noise on the actions."""
-    input_noise: float = 0.0
-    """Deviation of training noise on observations and goals (beyond the paper, which has none)."""
     denoising: bool = True
     """Remove the noise when acting, by one score step; False is the paper's ablation."""
     optimizer: AdamW = AdamW()
@@ -97,14 +95,9 @@ class NFGCBC(eqx.Module):
 
     def update(self, batch: GoalBatch, key: PRNGKeyArray) -> tuple["NFGCBC", dict[str, Array]]:
         """Take one maximum-likelihood step."""
-        noise_key, observation_key, goal_key = jr.split(key, 3)
-        noisy = batch._replace(
-            observations=_perturb(batch.observations, observation_key, self.config.input_noise),
-            goals=_perturb(batch.goals, goal_key, self.config.input_noise),
-        )
 
         def loss(policy: FlowPolicy) -> tuple[Array, dict[str, Array]]:
-            log_prob = _noisy_log_prob(policy, noisy, noise_key, self.config.noise)
+            log_prob = _noisy_log_prob(policy, batch, key, self.config.noise)
             return -log_prob, {"log_prob": log_prob}
 
         policy, state, metrics = gradient_step(
@@ -130,11 +123,7 @@ class NFGCBC(eqx.Module):
         return jnp.clip(action, -1, 1)
 
 
-def _perturb(x: Array, key: PRNGKeyArray, deviation: float) -> Array:
-    return x if deviation == 0 else x + deviation * jr.normal(key, x.shape)
-
-
 def _noisy_log_prob(policy: FlowPolicy, batch: GoalBatch, key: PRNGKeyArray, noise: float) -> Array:
-    actions = _perturb(batch.actions, key, noise)
+    actions = batch.actions + noise * jr.normal(key, batch.actions.shape)
     conditions = eqx.filter_vmap(policy.condition)(batch.observations, batch.goals)
     return policy.flow.log_prob(actions, conditions).mean()
