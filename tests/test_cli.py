@@ -540,3 +540,19 @@ def test_a_finished_run_keeps_its_result(trained, tmp_path, capsys):
     assert main(["resume", str(folder(tmp_path / "runs").path)]) == 0
     assert folder(tmp_path / "runs").read_result() == before
     assert "success" in capsys.readouterr().out
+
+
+def test_held_out_data_of_another_width_are_refused(trained, refused, tmp_path):
+    runs = unfinished(trained, tmp_path / "runs")
+    data = Path(folder(runs).read_config()["dataset"]["path"])
+    copy = tmp_path / data.name
+    shutil.copy(data, copy)
+    with np.load(ogbench.validation_path(data)) as file:
+        arrays = dict(file)
+    arrays["actions"] = arrays["actions"][:, :1]
+    np.savez(ogbench.validation_path(copy), **arrays)
+    for seed in (0, 1):
+        values = folder(runs, seed).read_config()
+        values["dataset"]["path"] = str(copy)
+        folder(runs, seed).write_config(values)
+    assert "actions are 1 wide" in refused("resume", str(folder(runs).path))

@@ -234,7 +234,13 @@ def load_data(experiment: Experiment) -> tuple[Dataset, Dataset]:
     dataset = Dataset.from_file(path)
     if ogbench.sha256(path) != experiment.dataset.sha256:
         raise UserError(f"{path} is not the data this run was begun with: its sha256 differs")
-    return dataset, Dataset.from_file(ogbench.validation_path(path))
+    held_out = ogbench.validation_path(path)
+    validation = Dataset.from_file(held_out)
+    for kind in ("observations", "actions"):
+        ours, theirs = (getattr(data, kind).shape[1] for data in (dataset, validation))
+        if ours != theirs:
+            raise UserError(f"{held_out}: {kind} are {theirs} wide, but those of {path} {ours}")
+    return dataset, validation
 
 
 def load_trained(experiment: Experiment, folder: RunFolder, step: int | None = None) -> Agent:
