@@ -170,7 +170,7 @@ def _parse(agent: str, task: Task, arguments: Sequence[str]) -> TrainOptions:
     preset = find_preset(preset_name, agent, task)
     config = AGENTS[agent]
     return tyro.cli(
-        TrainOptions[config],
+        TrainOptions[config],  # type: ignore[valid-type]
         args=list(arguments),
         prog=f"nfrl train {agent} {task.name}",
         default=TrainOptions(
