@@ -42,7 +42,7 @@ LAPTOP_AGENTS: dict[str, AgentConfig] = {
     "fm-gcbc": FMGCBCConfig(hidden=(304, 304, 304, 304), optimizer=LAPTOP_OPTIMIZER),
 }
 LAPTOP_BUDGETS = {
-    "cube-single-play-v0": Budget(steps=45_000, episodes=150),
+    "cube-single-play-v0": Budget(steps=45_000, episodes=400),
     "cube-double-play-v0": Budget(steps=45_000, episodes=300),
     "puzzle-3x3-play-v0": Budget(steps=30_000, episodes=200),
     "scene-play-v0": Budget(steps=60_000, episodes=500),
