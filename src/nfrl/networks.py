@@ -16,8 +16,8 @@ LAYER_NORM_EPSILON = 1e-5
 class Linear(eqx.Module):
     """x -> x W + b, with W stored (inputs, outputs).
 
-    In this order a batch under ``vmap`` is one plain product whose result needs no transposing,
-    which W x would (a fifth of a training step on a CPU).
+    In this order a batch under ``vmap`` is one plain product, whose result needs no transposing as
+    that of W x would.
 
     Args:
         key: Random key.

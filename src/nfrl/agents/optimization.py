@@ -44,7 +44,7 @@ class AdamW:
             if self.clip_norm is None
             else optax.clip_by_global_norm(self.clip_norm)
         )
-        # One long vector in place of a hundred small arrays: a sixth of a small network's step.
+        # One long vector in place of a hundred small arrays, each of which costs a call of its own.
         return optax.flatten(
             optax.chain(clip, optax.adamw(schedule, weight_decay=self.weight_decay))
         )
