@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from nfrl.errors import UserError
+from nfrl.errors import UserError, unknown_name
 
 COMMANDS = {
     "demo": "make data, train NF-GCBC and its Gaussian twin, evaluate, show the comparison",
@@ -38,8 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, *rest = arguments
     try:
         if name not in COMMANDS:
-            from nfrl.errors import unknown_name
-
             raise unknown_name("command", name, COMMANDS)
         # Each command imports what it needs when it is called, so that help is instant.
         importlib.import_module(f"nfrl.cli.{name}").run(rest)
