@@ -31,9 +31,9 @@ class Budget:
     episodes: int | None = 150
 
 
-# Chosen by single-seed trials of the flow on cube-single (docs/results.md): small networks, a higher
-# learning rate for short runs, half the paper's training noise. The rivals have as many parameters
-# and the same optimiser, and were not tuned.
+# Chosen by single-seed trials of the flow on cube-single (docs/results.md): small networks, a
+# higher learning rate for short runs, half the paper's training noise. The rivals have as many
+# parameters and the same optimiser, and were not tuned.
 LAPTOP_OPTIMIZER = AdamW(learning_rate=1e-3)
 LAPTOP_AGENTS: dict[str, AgentConfig] = {
     "nf-gcbc": NFGCBCConfig(
