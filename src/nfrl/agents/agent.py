@@ -1,10 +1,11 @@
-"""What every goal-conditioned agent can do, as types; the agents do not inherit from them."""
+"""What an agent that learns from a data set can do, as types; agents do not inherit from them."""
 
 from typing import Any, Protocol, Self
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.data.samplers import GoalBatch
+from nfrl.data.dataset import Dataset
+from nfrl.errors import UserError
 
 
 class Agent(Protocol):
@@ -14,11 +15,15 @@ class Agent(Protocol):
     def policy(self) -> Any:
         """The networks that act: what is needed after training."""
 
-    def update(self, batch: GoalBatch, key: PRNGKeyArray) -> tuple[Self, dict[str, Array]]:
+    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Any:
+        """Draw the batch that an update takes: a named tuple from :mod:`nfrl.data.samplers`."""
+        ...
+
+    def update(self, batch: Any, key: PRNGKeyArray) -> tuple[Self, dict[str, Array]]:
         """Take one gradient step; return the new agent and scalar metrics."""
         ...
 
-    def validate(self, batch: GoalBatch, key: PRNGKeyArray) -> dict[str, Array]:
+    def validate(self, batch: Any, key: PRNGKeyArray) -> dict[str, Array]:
         """Return scalar metrics of held-out data."""
         ...
 
@@ -28,7 +33,7 @@ class Agent(Protocol):
         goal: Float[Array, " observation"],
         key: PRNGKeyArray,
     ) -> Float[Array, " action"]:
-        """Choose one action in [-1, 1] for one observation."""
+        """Choose one action in [-1, 1]; agents that learn from rewards pass over the goal."""
         ...
 
 
@@ -38,3 +43,13 @@ class AgentConfig(Protocol):
     def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> Agent:
         """Build an untrained agent for a run of so many steps."""
         ...
+
+
+def check_discount(discount: float) -> None:
+    """Refuse a discount outside [0, 1).
+
+    Raises:
+        UserError: It is.
+    """
+    if not 0 <= discount < 1:
+        raise UserError(f"discount must lie in [0, 1); got {discount}")

@@ -1,20 +1,21 @@
 """FM-GCBC: goal-conditioned imitation with flow matching and a fully connected velocity field.
 
-min E |v(a_t, t, s, g) - (a - eps)|^2, a_t = (1 - t) eps + t a, t ~ U(0, 1), eps ~ N(0, I)
-(Lipman et al., 2023, with straight paths); an action is ten Euler steps from eps.
+The loss and the integration are those of :mod:`nfrl.agents.flow_matching`.
 """
 
 import dataclasses
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.agent import check_discount
+from nfrl.agents.flow_matching import integrate, matching_error, velocity_field
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
-from nfrl.data.samplers import GoalBatch
+from nfrl.data.dataset import Dataset
+from nfrl.data.samplers import GoalBatch, sample_goals
 from nfrl.networks import MLP
 
 
@@ -22,6 +23,8 @@ from nfrl.networks import MLP
 class FMGCBCConfig:
     """FM-GCBC with networks of NF-GCBC's size."""
 
+    discount: float = 0.97
+    """gamma of the geometric distribution of goals, as NF-GCBC's."""
     hidden: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of the velocity field."""
     layer_norm: bool = True
@@ -31,16 +34,15 @@ class FMGCBCConfig:
     optimizer: AdamW = AdamW()
     """As NF-GCBC's: the same budget."""
 
+    def __post_init__(self):
+        check_discount(self.discount)
+
     def build(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
     ) -> "FMGCBC":
         """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
-        velocity = MLP(
-            key,
-            action_dim + 1 + 2 * observation_dim,
-            self.hidden,
-            action_dim,
-            layer_norm=self.layer_norm,
+        velocity = velocity_field(
+            key, 2 * observation_dim, self.hidden, action_dim, layer_norm=self.layer_norm
         )
         return FMGCBC(velocity, initial_state(self.optimizer.build(steps), velocity), self, steps)
 
@@ -52,6 +54,10 @@ class FMGCBC(eqx.Module):
     optimizer_state: optax.OptState
     config: FMGCBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+
+    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> GoalBatch:
+        """Draw transitions with hindsight goals."""
+        return sample_goals(dataset, key, batch_size, self.config.discount)
 
     def update(self, batch: GoalBatch, key: PRNGKeyArray) -> tuple["FMGCBC", dict[str, Array]]:
         """Take one flow-matching step."""
@@ -75,27 +81,12 @@ class FMGCBC(eqx.Module):
         key: PRNGKeyArray,
     ) -> Float[Array, " action"]:
         """Integrate the velocity field from noise with Euler steps, and clip to [-1, 1]."""
-        steps = self.config.euler_steps
-        condition = jnp.concatenate((observation, goal))
         (action_dim,) = self.policy.layers[-1].bias.shape
-
-        def euler(action: Array, time: Array) -> tuple[Array, None]:
-            return action + _velocity(self.policy, action, time, condition) / steps, None
-
+        condition = jnp.concatenate((observation, goal))
         noise = jr.normal(key, (action_dim,))
-        action, _ = jax.lax.scan(euler, noise, jnp.arange(steps) / steps)
-        return jnp.clip(action, -1, 1)
-
-
-def _velocity(policy: MLP, action: Array, time: Array, condition: Array) -> Array:
-    return policy(jnp.concatenate((action, time[None], condition)))
+        return jnp.clip(integrate(self.policy, noise, condition, self.config.euler_steps), -1, 1)
 
 
 def _matching_error(policy: MLP, batch: GoalBatch, key: PRNGKeyArray) -> Array:
-    noise_key, time_key = jr.split(key)
-    noise = jr.normal(noise_key, batch.actions.shape)
-    time = jr.uniform(time_key, (len(batch.actions),))
-    noisy = (1 - time[:, None]) * noise + time[:, None] * batch.actions
     conditions = jnp.concatenate((batch.observations, batch.goals), axis=-1)
-    velocity = eqx.filter_vmap(_velocity, in_axes=(None, 0, 0, 0))(policy, noisy, time, conditions)
-    return jnp.square(velocity - (batch.actions - noise)).mean()
+    return matching_error(policy, batch.actions, conditions, key)

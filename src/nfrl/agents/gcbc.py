@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.agent import check_discount
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
-from nfrl.data.samplers import GoalBatch
+from nfrl.data.dataset import Dataset
+from nfrl.data.samplers import GoalBatch, sample_goals
 from nfrl.networks import MLP
 
 
@@ -20,12 +22,17 @@ from nfrl.networks import MLP
 class GCBCConfig:
     """GCBC with OGBench's values."""
 
+    discount: float = 0.97
+    """gamma of the geometric distribution of goals, as NF-GCBC's."""
     hidden: tuple[int, ...] = (512, 512, 512)
     """Hidden widths of the policy's network."""
     layer_norm: bool = False
     """LayerNorm in the policy's network."""
     optimizer: AdamW = AdamW()
     """As NF-GCBC's: the same budget."""
+
+    def __post_init__(self):
+        check_discount(self.discount)
 
     def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "GCBC":
         """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
@@ -47,6 +54,10 @@ class GCBC(eqx.Module):
     optimizer_state: optax.OptState
     config: GCBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+
+    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> GoalBatch:
+        """Draw transitions with hindsight goals."""
+        return sample_goals(dataset, key, batch_size, self.config.discount)
 
     def update(self, batch: GoalBatch, key: PRNGKeyArray) -> tuple["GCBC", dict[str, Array]]:
         """Take one maximum-likelihood step."""

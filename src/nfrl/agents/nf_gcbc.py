@@ -4,45 +4,33 @@ max E_{(s, a) ~ D, g = s_{t + Delta}} log pi(a + sigma eps | s, g)
 """
 
 import dataclasses
-from typing import Literal
 
 import equinox as eqx
-import jax.numpy as jnp
-import jax.random as jr
 import optax
-from flowjax.distributions import AbstractDistribution
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.agent import check_discount
+from nfrl.agents.flow_policy import FlowPolicy, FlowPolicyConfig
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
-from nfrl.data.samplers import GoalBatch
-from nfrl.flows import RealNVP, denoise
-from nfrl.networks import MLP
+from nfrl.data.dataset import Dataset
+from nfrl.data.samplers import GoalBatch, sample_goals
 
 
 @dataclasses.dataclass(frozen=True)
-class NFGCBCConfig:
+class NFGCBCConfig(FlowPolicyConfig):
     """NF-GCBC with the paper's values."""
 
-    blocks: int = 6
-    """Blocks of the flow: a linear flow and a coupling each."""
-    channels: int = 256
-    """Width c of the coupling networks (the code; the paper's table says 512)."""
-    encoder: tuple[int, ...] = (512, 512, 512, 512)
-    """Hidden widths of the encoder of observation and goal."""
-    condition_dim: int = 64
-    """Width k of the encoded condition."""
-    transformer: Literal["affine", "spline"] = "affine"
-    """What a coupling does to a coordinate; "spline" is rational-quadratic."""
-    mixing: Literal["plu", "reverse", "none"] = "plu"
-    """The linear flow between couplings; "none" is the paper's ablation."""
-    layer_norm: bool = True
-    """LayerNorm in the coupling networks; False is the paper's ablation."""
+    discount: float = 0.97
+    """gamma of the geometric distribution of goals."""
     noise: float = 0.1
     """sigma of the training noise on the actions."""
     denoising: bool = True
     """Remove the noise when acting, by one score step; False is the paper's ablation."""
     optimizer: AdamW = AdamW()
     """AdamW, 3e-4, weight decay 1e-6, warm-up 500, cosine to 1e-6."""
+
+    def __post_init__(self):
+        check_discount(self.discount)
 
     def build(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
@@ -55,34 +43,8 @@ class NFGCBCConfig:
             action_dim: Width of an action.
             steps: Length of the run, which the learning-rate schedule spans.
         """
-        encoder_key, flow_key = jr.split(key)
-        policy = FlowPolicy(
-            MLP(encoder_key, 2 * observation_dim, self.encoder, self.condition_dim),
-            RealNVP(
-                flow_key,
-                dim=action_dim,
-                cond_dim=self.condition_dim,
-                blocks=self.blocks,
-                channels=self.channels,
-                transformer=self.transformer,
-                mixing=self.mixing,
-                layer_norm=self.layer_norm,
-            ),
-        )
+        policy = self.build_policy(key, 2 * observation_dim, action_dim)
         return NFGCBC(policy, initial_state(self.optimizer.build(steps), policy), self, steps)
-
-
-class FlowPolicy(eqx.Module):
-    """pi(a | s, g): an encoder of the condition and a density, any conditional flowjax one."""
-
-    encoder: MLP
-    flow: AbstractDistribution
-
-    def condition(
-        self, observation: Float[Array, " observation"], goal: Float[Array, " observation"]
-    ) -> Float[Array, " condition"]:
-        """Encode one observation and goal."""
-        return self.encoder(jnp.concatenate((observation, goal)))
 
 
 class NFGCBC(eqx.Module):
@@ -93,11 +55,15 @@ class NFGCBC(eqx.Module):
     config: NFGCBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
 
+    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> GoalBatch:
+        """Draw transitions with hindsight goals."""
+        return sample_goals(dataset, key, batch_size, self.config.discount)
+
     def update(self, batch: GoalBatch, key: PRNGKeyArray) -> tuple["NFGCBC", dict[str, Array]]:
         """Take one maximum-likelihood step."""
 
         def loss(policy: FlowPolicy) -> tuple[Array, dict[str, Array]]:
-            log_prob = _noisy_log_prob(policy, batch, key, self.config.noise)
+            log_prob = self._noisy_log_prob(policy, batch, key)
             return -log_prob, {"log_prob": log_prob}
 
         policy, state, metrics = gradient_step(
@@ -107,7 +73,7 @@ class NFGCBC(eqx.Module):
 
     def validate(self, batch: GoalBatch, key: PRNGKeyArray) -> dict[str, Array]:
         """Return the mean log-density of noisy actions, in nats: the training objective."""
-        return {"log_prob": _noisy_log_prob(self.policy, batch, key, self.config.noise)}
+        return {"log_prob": self._noisy_log_prob(self.policy, batch, key)}
 
     def act(
         self,
@@ -116,14 +82,9 @@ class NFGCBC(eqx.Module):
         key: PRNGKeyArray,
     ) -> Float[Array, " action"]:
         """Sample an action, remove the training noise, and clip it to [-1, 1]."""
-        condition = self.policy.condition(observation, goal)
-        action = self.policy.flow.sample(key, (), condition)
-        if self.config.denoising:
-            action = denoise(self.policy.flow, action, condition, self.config.noise)
-        return jnp.clip(action, -1, 1)
+        noise = self.config.noise if self.config.denoising else 0.0
+        return self.policy.act(key, noise, observation, goal)
 
-
-def _noisy_log_prob(policy: FlowPolicy, batch: GoalBatch, key: PRNGKeyArray, noise: float) -> Array:
-    actions = batch.actions + noise * jr.normal(key, batch.actions.shape)
-    conditions = eqx.filter_vmap(policy.condition)(batch.observations, batch.goals)
-    return policy.flow.log_prob(actions, conditions).mean()
+    def _noisy_log_prob(self, policy: FlowPolicy, batch: GoalBatch, key: PRNGKeyArray) -> Array:
+        conditions = policy.conditions(batch.observations, batch.goals)
+        return policy.noisy_log_prob(batch.actions, conditions, key, self.config.noise)

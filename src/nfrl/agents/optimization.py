@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
@@ -50,6 +51,11 @@ class AdamW:
         )
 
 
+def constant_adam(learning_rate: float) -> AdamW:
+    """Return plain Adam: no weight decay, no warm-up, no decay of the learning rate."""
+    return AdamW(learning_rate, 0.0, 0, learning_rate)
+
+
 def gradient_step(
     loss: Callable[[Model], tuple[Array, dict[str, Array]]],
     model: Model,
@@ -81,6 +87,23 @@ def gradient_step(
 def initial_state(optimizer: optax.GradientTransformation, model: Any) -> optax.OptState:
     """Return the optimiser's state for a model's floats."""
     return optimizer.init(split_trainable(model)[0])
+
+
+def join_metrics(**parts: dict[str, Array]) -> dict[str, Array]:
+    """Join the metrics of gradient steps that make up one update.
+
+    Returns:
+        The sum of the losses as ``loss`` with each as ``PART_loss``, the joint ``grad_norm``, and
+        all other metrics under their own names.
+    """
+    joined: dict[str, Array] = {
+        "loss": sum((part["loss"] for part in parts.values()), jnp.zeros(())),
+        "grad_norm": optax.tree.norm([part["grad_norm"] for part in parts.values()]),
+    }
+    for name, part in parts.items():
+        others = {key: value for key, value in part.items() if key not in ("loss", "grad_norm")}
+        joined |= {f"{name}_loss": part["loss"], **others}
+    return joined
 
 
 def mean_metrics(metrics: dict[str, Array]) -> dict[str, Array]:

@@ -22,6 +22,8 @@ class Dataset(eqx.Module):
         first: For each row, the index of its trajectory's first row.
         last: For each row, the index of its trajectory's last row.
         transitions: The rows whose action leads somewhere: all but the last of each trajectory.
+        rewards: r(s) of each row's state, for tasks that have rewards.
+        masks: 0 in states where the episode ends, else 1; with the rewards.
     """
 
     observations: Float[Array, "rows observation"]
@@ -29,6 +31,8 @@ class Dataset(eqx.Module):
     first: Int[Array, " rows"]
     last: Int[Array, " rows"]
     transitions: Int[Array, " transitions"]
+    rewards: Float[Array, " rows"] | None = None
+    masks: Float[Array, " rows"] | None = None
 
     @classmethod
     def from_arrays(

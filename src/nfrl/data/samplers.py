@@ -10,11 +10,14 @@ from nfrl.data.dataset import Dataset
 
 
 class Transitions(NamedTuple):
-    """A batch of (s, a, s')."""
+    """A batch of (s, a, r, mask, s'); the mask is 0 where the episode ends, else 1."""
 
     observations: Float[Array, "batch observation"]
     actions: Float[Array, "batch action"]
+    rewards: Float[Array, " batch"]
+    masks: Float[Array, " batch"]
     next_observations: Float[Array, "batch observation"]
+    next_actions: Float[Array, "batch action"]
 
 
 class GoalBatch(NamedTuple):
@@ -33,10 +36,21 @@ class ChunkBatch(NamedTuple):
 
 
 def sample_transitions(dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Transitions:
-    """Draw transitions uniformly."""
+    """Draw transitions uniformly from a data set with rewards.
+
+    The next action is the data's own; the last transition of a trajectory has its own action there,
+    since that of the final observation leads nowhere.
+    """
+    assert dataset.rewards is not None, "the data have no rewards"
+    assert dataset.masks is not None
     rows = _rows(dataset, key, batch_size)
     return Transitions(
-        dataset.observations[rows], dataset.actions[rows], dataset.observations[rows + 1]
+        dataset.observations[rows],
+        dataset.actions[rows],
+        dataset.rewards[rows],
+        dataset.masks[rows],
+        dataset.observations[rows + 1],
+        dataset.actions[jnp.minimum(rows + 1, dataset.last[rows] - 1)],
     )
 
 

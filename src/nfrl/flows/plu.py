@@ -53,9 +53,13 @@ class PLULinear(AbstractBijection):
 
     def transform_and_log_det(self, x, condition=None):
         lower, upper = self._triangles()
-        x = jsl.solve_triangular(upper, x, trans="T")
-        x = jsl.solve_triangular(lower, x, trans="T", lower=True, unit_diagonal=True)
-        return jnp.zeros_like(x).at[self.permutation].set(x), -self.log_scale.sum()
+        # Solved for the identity, not for x: under vmap that is done once for the whole batch, and
+        # what is left for each example is a product.
+        (dim,) = self.shape
+        lower_inverse = jsl.solve_triangular(lower, jnp.eye(dim), lower=True, unit_diagonal=True)
+        upper_inverse = jsl.solve_triangular(upper, jnp.eye(dim))
+        x = x @ (upper_inverse @ lower_inverse)
+        return x[jnp.argsort(self.permutation)], -self.log_scale.sum()
 
     def inverse_and_log_det(self, y, condition=None):
         lower, upper = self._triangles()

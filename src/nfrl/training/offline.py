@@ -16,7 +16,6 @@ from jaxtyping import Array, PRNGKeyArray
 from nfrl.agents import Agent, AgentConfig
 from nfrl.agents.optimization import mean_metrics
 from nfrl.data.dataset import Dataset
-from nfrl.data.samplers import GoalBatch, sample_goals
 from nfrl.errors import UserError
 from nfrl.training import checkpoints
 from nfrl.training.interruption import interruption
@@ -26,6 +25,7 @@ FINITE_UPDATES = "finite_updates"
 """The metric that counts a chunk's updates before the first with a non-finite loss."""
 
 Report = Callable[[int, dict[str, float]], None]
+Evaluate = Callable[[int, Agent], dict[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +36,6 @@ class OfflineTraining:
     """Gradient steps."""
     batch_size: int = 256
     """Transitions a step."""
-    discount: float = 0.97
-    """gamma of the geometric distribution of goals."""
     chunk: int = 1000
     """Updates in one compiled call: metrics are averaged over them, and logged."""
     checkpoint_every: int = 50_000
@@ -46,18 +44,21 @@ class OfflineTraining:
     """How many checkpoints are kept, the latest."""
     validation_batches: int = 8
     """Batches of held-out data scored after each chunk."""
+    evaluate_every: int = 0
+    """Gradient steps between evaluations for the learning curve, a multiple of ``chunk``; 0 for an
+    evaluation at the end alone."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            if field.name != "discount" and getattr(self, field.name) < 1:
-                raise UserError(f"{field.name.replace('_', '-')} must be at least 1")
-        if not 0 <= self.discount < 1:
-            raise UserError(f"discount must lie in [0, 1); got {self.discount}")
-        if self.checkpoint_every % self.chunk:
-            raise UserError(
-                f"checkpoint-every ({self.checkpoint_every}) must be a multiple of "
-                f"chunk ({self.chunk})"
-            )
+            least = 0 if field.name == "evaluate_every" else 1
+            if getattr(self, field.name) < least:
+                raise UserError(f"{field.name.replace('_', '-')} must be at least {least}")
+        for name in ("checkpoint_every", "evaluate_every"):
+            if getattr(self, name) % self.chunk:
+                raise UserError(
+                    f"{name.replace('_', '-')} ({getattr(self, name)}) must be a multiple of "
+                    f"chunk ({self.chunk})"
+                )
 
 
 class NonFiniteLossError(UserError):
@@ -76,6 +77,7 @@ def train(
     dataset: Dataset,
     validation: Dataset,
     report: Report = lambda step, metrics: None,
+    evaluate: Evaluate = lambda index, agent: {},
 ) -> list[Agent]:
     """Train one agent a seed, all at once, going on from the checkpoints that the runs hold.
 
@@ -90,6 +92,8 @@ def train(
         dataset: What to learn from.
         validation: Held-out data.
         report: Told the step and the metrics, averaged over seeds, after each chunk.
+        evaluate: Asked every ``training.evaluate_every`` steps for further metrics of each seed's
+            agent, given the seed's place in ``seeds``; the time it takes is not training time.
 
     Returns:
         The trained agents, in the order of the seeds.
@@ -118,12 +122,18 @@ def train(
             for i, run in enumerate(runs):
                 if finite[i] < count:
                     bad = step + int(finite[i])
-                    batch = _draw(dataset, training, _batch_key(update_keys[i], bad))
+                    key = _batch_key(update_keys[i], bad)
+                    batch = take(agents, i).draw(dataset, key, training.batch_size)
                     raise _non_finite(run, seeds[i], bad, batch)
             step += count
             seconds = earlier + time.perf_counter() - began
+            scores: list[dict[str, float]] = [{} for _ in runs]
+            if training.evaluate_every and step % training.evaluate_every == 0:
+                paused = time.perf_counter()
+                scores = [evaluate(i, take(agents, i)) for i in range(len(runs))]
+                began += time.perf_counter() - paused
             for i, run in enumerate(runs):
-                values = {name: float(value[i]) for name, value in host.items()}
+                values = {name: float(value[i]) for name, value in host.items()} | scores[i]
                 run.append_metrics({"step": step, "seconds": round(seconds, 3), **values})
             due = step % training.checkpoint_every == 0 or step == training.steps
             if due or interrupted():
@@ -142,7 +152,7 @@ def compile_updates(
     Args:
         agents: Agents stacked along a first axis, one a seed.
         dataset: What to learn from.
-        training: Batch size and discount.
+        training: Batch size.
         validation: Held-out data, scored after the updates; None for none.
 
     Returns:
@@ -155,14 +165,16 @@ def compile_updates(
         dynamic: Any, key: Array, step: Array, count: int, data: Dataset, held_out: Dataset | None
     ) -> Any:
         def update(dynamic: Any, i: Array) -> tuple[Any, dict[str, Array]]:
-            batch = _draw(data, training, _batch_key(key, i))
-            agent, metrics = eqx.combine(dynamic, static).update(batch, _update_key(key, i))
+            agent = eqx.combine(dynamic, static)
+            batch = agent.draw(data, _batch_key(key, i), training.batch_size)
+            agent, metrics = agent.update(batch, _update_key(key, i))
             return eqx.filter(agent, eqx.is_array), metrics
 
         def validate(i: Array) -> dict[str, Array]:
             assert held_out is not None
-            batch = _draw(held_out, training, _batch_key(jr.key(0), i))
-            return eqx.combine(dynamic, static).validate(batch, _update_key(jr.key(0), i))
+            agent = eqx.combine(dynamic, static)
+            batch = agent.draw(held_out, _batch_key(jr.key(0), i), training.batch_size)
+            return agent.validate(batch, _update_key(jr.key(0), i))
 
         dynamic, each = jax.lax.scan(update, dynamic, step + jnp.arange(count))
         metrics = mean_metrics(each)
@@ -274,10 +286,6 @@ def _save(runs: Sequence[RunFolder], agents: Agent, step: int, keep: int) -> Non
             path.unlink()
 
 
-def _draw(dataset: Dataset, training: OfflineTraining, key: PRNGKeyArray) -> GoalBatch:
-    return sample_goals(dataset, key, training.batch_size, training.discount)
-
-
 def _batch_key(key: PRNGKeyArray, step: int | Array) -> PRNGKeyArray:
     return jr.split(jr.fold_in(key, step))[0]
 
@@ -286,7 +294,7 @@ def _update_key(key: PRNGKeyArray, step: int | Array) -> PRNGKeyArray:
     return jr.split(jr.fold_in(key, step))[1]
 
 
-def _non_finite(run: RunFolder, seed: int, step: int, batch: GoalBatch) -> NonFiniteLossError:
+def _non_finite(run: RunFolder, seed: int, step: int, batch: Any) -> NonFiniteLossError:
     found = checkpoints.steps_in(run.checkpoints)
     statistics = ", ".join(
         f"{name} in [{float(value.min()):.3g}, {float(value.max()):.3g}] with mean "

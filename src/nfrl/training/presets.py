@@ -1,7 +1,7 @@
 """What "laptop" and "paper" mean for an agent and a task."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from nfrl.agents import AGENTS, AgentConfig, FMGCBCConfig, GCBCConfig, NFGCBCConfig
 from nfrl.agents.optimization import AdamW
@@ -63,7 +63,11 @@ def find_preset(name: PresetName, agent: str, task: Task) -> Preset:
     if agent not in AGENTS:
         raise unknown_name("agent", agent, AGENTS)
     if name == "paper":
-        return Preset(AGENTS[agent](), OfflineTraining(discount=task.discount), None)
-    budget = LAPTOP_BUDGETS.get(task.name, Budget())
-    training = OfflineTraining(steps=budget.steps, discount=task.discount, checkpoint_every=10_000)
-    return Preset(LAPTOP_AGENTS[agent], training, budget.episodes)
+        return Preset(_for_task(AGENTS[agent](), task), OfflineTraining(), None)
+    budget = LAPTOP_BUDGETS.get(task.dataset, Budget())
+    training = OfflineTraining(steps=budget.steps, checkpoint_every=10_000)
+    return Preset(_for_task(LAPTOP_AGENTS[agent], task), training, budget.episodes)
+
+
+def _for_task(config: AgentConfig, task: Task) -> AgentConfig:
+    return dataclasses.replace(cast(Any, config), discount=task.discount)

@@ -1,0 +1,83 @@
+"""Q-functions: ensembles, targets and the temporal-difference loss, for all offline RL agents."""
+
+from typing import Literal, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nfrl.data.samplers import Transitions
+from nfrl.networks import MLP, split_trainable
+
+Aggregate = Literal["min", "mean"]
+Tree = TypeVar("Tree")
+
+
+class Critic(eqx.Module):
+    """An ensemble of Q_i(s, a): GELU networks with LayerNorm.
+
+    Args:
+        key: Random key; every member has its own share.
+        observation_dim: Width of an observation.
+        action_dim: Width of an action.
+        hidden: Hidden widths of each member.
+        members: How many.
+    """
+
+    members: tuple[MLP, ...]
+
+    def __init__(
+        self,
+        key: PRNGKeyArray,
+        observation_dim: int,
+        action_dim: int,
+        hidden: tuple[int, ...],
+        members: int = 2,
+    ):
+        inputs = observation_dim + action_dim
+        self.members = tuple(
+            MLP(member_key, inputs, hidden, 1, activation=jax.nn.gelu)
+            for member_key in jr.split(key, members)
+        )
+
+    def __call__(
+        self, observation: Float[Array, " observation"], action: Float[Array, " action"]
+    ) -> Float[Array, " members"]:
+        inputs = jnp.concatenate((observation, action))
+        return jnp.concatenate([member(inputs) for member in self.members])
+
+    def batch(
+        self,
+        observations: Float[Array, "batch observation"],
+        actions: Float[Array, "batch action"],
+    ) -> Float[Array, "batch members"]:
+        """Return Q_i of every pair of a batch."""
+        return jax.vmap(self)(observations, actions)
+
+
+def aggregate(values: Float[Array, "... members"], how: Aggregate) -> Float[Array, "..."]:
+    """Make one value of an ensemble's: its minimum or its mean."""
+    return values.min(-1) if how == "min" else values.mean(-1)
+
+
+def td_target(
+    batch: Transitions, next_values: Float[Array, " batch"], discount: float
+) -> Float[Array, " batch"]:
+    """Return r + discount * mask * V(s'), a constant to the gradient."""
+    return jax.lax.stop_gradient(batch.rewards + discount * batch.masks * next_values)
+
+
+def td_loss(critic: Critic, batch: Transitions, target: Float[Array, " batch"]) -> Array:
+    """Return the mean of (Q_i(s, a) - target)^2 over batch and ensemble."""
+    values = critic.batch(batch.observations, batch.actions)
+    return jnp.square(values - target[:, None]).mean()
+
+
+def follow(target: Tree, online: Tree, tau: float) -> Tree:
+    """Move a target network's floats by tau towards the trained network's."""
+    parameters, constants = split_trainable(target)
+    trained, _ = split_trainable(online)
+    return eqx.combine(optax.incremental_update(trained, parameters, tau), constants)

@@ -1,0 +1,97 @@
+"""A flow as a policy: pi(a | y), with y an encoding of whatever the action depends on."""
+
+import dataclasses
+from typing import Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from flowjax.distributions import AbstractDistribution
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nfrl.flows import RealNVP, denoise
+from nfrl.networks import MLP
+
+
+class FlowPolicy(eqx.Module):
+    """An encoder of the condition and a density, any conditional flowjax one."""
+
+    encoder: MLP
+    flow: AbstractDistribution
+
+    def condition(self, *inputs: Float[Array, " width"]) -> Float[Array, " condition"]:
+        """Encode one example's inputs, joined: the observation, or observation and goal."""
+        return self.encoder(jnp.concatenate(inputs))
+
+    def conditions(self, *inputs: Float[Array, "batch width"]) -> Float[Array, "batch condition"]:
+        """Encode a batch."""
+        return eqx.filter_vmap(self.condition)(*inputs)
+
+    def noisy_log_prob(
+        self,
+        actions: Float[Array, "batch action"],
+        conditions: Float[Array, "batch condition"],
+        key: PRNGKeyArray,
+        noise: float,
+    ) -> Array:
+        """Return the batch's mean of log pi(a + sigma eps | y), in nats.
+
+        Args:
+            actions: The actions.
+            conditions: Each one's y, encoded.
+            key: Of eps ~ N(0, I).
+            noise: sigma, in the units of the actions.
+        """
+        noisy = actions + noise * jr.normal(key, actions.shape)
+        return self.flow.log_prob(noisy, conditions).mean()
+
+    def act(
+        self, key: PRNGKeyArray, noise: float, *inputs: Float[Array, " width"]
+    ) -> Float[Array, " action"]:
+        """Sample one action, remove training noise of size ``noise``, and clip to [-1, 1]."""
+        condition = self.condition(*inputs)
+        action = self.flow.sample(key, (), condition)
+        return jnp.clip(denoise(self.flow, action, condition, noise), -1, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowPolicyConfig:
+    """The sizes of a flow policy; the defaults are the paper's for OGBench."""
+
+    blocks: int = 6
+    """Blocks of the flow: a linear flow and a coupling each."""
+    channels: int = 256
+    """Width c of the coupling networks (the code; the paper's table says 512)."""
+    encoder: tuple[int, ...] = (512, 512, 512, 512)
+    """Hidden widths of the encoder of what the action depends on."""
+    condition_dim: int = 64
+    """Width k of the encoded condition."""
+    transformer: Literal["affine", "spline"] = "affine"
+    """What a coupling does to a coordinate; "spline" is rational-quadratic."""
+    mixing: Literal["plu", "reverse", "none"] = "plu"
+    """The linear flow between couplings; "none" is the paper's ablation."""
+    layer_norm: bool = True
+    """LayerNorm in the coupling networks; False is the paper's ablation."""
+
+    def build_policy(self, key: PRNGKeyArray, inputs: int, action_dim: int) -> FlowPolicy:
+        """Build an untrained policy.
+
+        Args:
+            key: Random key of the initial weights.
+            inputs: Width of what the action depends on.
+            action_dim: Width of an action.
+        """
+        encoder_key, flow_key = jr.split(key)
+        return FlowPolicy(
+            MLP(encoder_key, inputs, self.encoder, self.condition_dim),
+            RealNVP(
+                flow_key,
+                dim=action_dim,
+                cond_dim=self.condition_dim,
+                blocks=self.blocks,
+                channels=self.channels,
+                transformer=self.transformer,
+                mixing=self.mixing,
+                layer_norm=self.layer_norm,
+            ),
+        )

@@ -1,0 +1,168 @@
+"""NF-RLBC: offline RL with a flow policy, MaxEnt RL and imitation on one policy.
+
+Ghugare and Eysenbach (2025), Eq. (9):
+
+    critic:  min (Q_i(s, a) - [r + discount * mask * agg_j Qbar_j(s', a')])^2,  a' ~ pi(. | s')
+    actor:   max E_{a ~ pi}[min_i Q_i(s, a) - lambda log pi(a | s)] + alpha E_D[log pi(a | s)]
+
+Actions sampled are clipped to [-1, 1] before a critic sees them, and the gradient of Q flows
+through the sample into the flow.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nfrl.agents.agent import check_discount
+from nfrl.agents.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
+from nfrl.agents.flow_policy import FlowPolicy, FlowPolicyConfig
+from nfrl.agents.optimization import (
+    AdamW,
+    constant_adam,
+    gradient_step,
+    initial_state,
+    join_metrics,
+)
+from nfrl.data.dataset import Dataset
+from nfrl.data.samplers import Transitions, sample_transitions
+
+# Data clipped to this leave a flow's density finite next to a bound (the code's value).
+ACTION_LIMIT = 1 - 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class NFRLBCConfig(FlowPolicyConfig):
+    """NF-RLBC with the paper's values."""
+
+    critic: tuple[int, ...] = (512, 512, 512, 512)
+    """Hidden widths of each of the two Q-functions."""
+    discount: float = 0.995
+    """Of future rewards (the code's commands)."""
+    tau: float = 0.005
+    """How far the target critic follows in a step."""
+    alpha: float = 10.0
+    """Weight of imitation: 10 for puzzle, scene and cube, 1 for the mazes and antsoccer."""
+    entropy: float = 0.0
+    """lambda, the weight of the policy's entropy; 0 in all the paper's runs."""
+    aggregate: Aggregate = "min"
+    """Of the target critics; "mean" for antsoccer."""
+    normalize_q: bool = False
+    """Divide the actor's Q by its mean magnitude."""
+    noise: float = 0.0
+    """sigma of the noise on the data's actions in imitation: 0 in the code, 0.1 in the table."""
+    denoising: bool = False
+    """Remove that noise when acting, by one score step."""
+    optimizer: AdamW = constant_adam(1e-4)
+    """Adam, 1e-4 (the code), for policy and critic each."""
+
+    def __post_init__(self):
+        check_discount(self.discount)
+
+    def build(
+        self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
+    ) -> "NFRLBC":
+        """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
+        policy_key, critic_key = jr.split(key)
+        policy = self.build_policy(policy_key, observation_dim, action_dim)
+        critic = Critic(critic_key, observation_dim, action_dim, self.critic)
+        optimizer = self.optimizer.build(steps)
+        state = (initial_state(optimizer, policy), initial_state(optimizer, critic))
+        return NFRLBC(policy, critic, jax.tree.map(jnp.copy, critic), state, self, steps)
+
+
+class NFRLBC(eqx.Module):
+    """The agent: a policy, Q-functions and their targets, two optimisers' states."""
+
+    policy: FlowPolicy
+    critic: Critic
+    target_critic: Critic
+    optimizer_state: tuple[optax.OptState, optax.OptState]
+    config: NFRLBCConfig = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+
+    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Transitions:
+        """Draw transitions."""
+        return sample_transitions(dataset, key, batch_size)
+
+    def update(self, batch: Transitions, key: PRNGKeyArray) -> tuple["NFRLBC", dict[str, Array]]:
+        """Take one step of the critic and one of the actor, both from the present networks."""
+        target_key, actor_key = jr.split(key)
+        optimizer = self.config.optimizer.build(self.steps)
+        policy_state, critic_state = self.optimizer_state
+
+        target = self._target(batch, target_key)
+
+        def critic_loss(critic: Critic) -> tuple[Array, dict[str, Array]]:
+            return td_loss(critic, batch, target), {}
+
+        def actor_loss(policy: FlowPolicy) -> tuple[Array, dict[str, Array]]:
+            return self._actor_loss(policy, batch, actor_key)
+
+        critic, critic_state, of_critic = gradient_step(
+            critic_loss, self.critic, optimizer, critic_state
+        )
+        policy, policy_state, of_actor = gradient_step(
+            actor_loss, self.policy, optimizer, policy_state
+        )
+        agent = NFRLBC(
+            policy,
+            critic,
+            follow(self.target_critic, critic, self.config.tau),
+            (policy_state, critic_state),
+            self.config,
+            self.steps,
+        )
+        return agent, join_metrics(critic=of_critic, actor=of_actor)
+
+    def validate(self, batch: Transitions, key: PRNGKeyArray) -> dict[str, Array]:
+        """Return the held-out actions' mean log-density, in nats, and the critic's loss."""
+        target_key, noise_key = jr.split(key)
+        conditions = self.policy.conditions(batch.observations)
+        return {
+            "log_prob": self._noisy_log_prob(self.policy, batch, conditions, noise_key),
+            "critic_loss": td_loss(self.critic, batch, self._target(batch, target_key)),
+        }
+
+    def act(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " observation"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, " action"]:
+        """Sample an action, clipped to [-1, 1]; the goal is not used."""
+        noise = self.config.noise if self.config.denoising else 0.0
+        return self.policy.act(key, noise, observation)
+
+    def _target(self, batch: Transitions, key: PRNGKeyArray) -> Float[Array, " batch"]:
+        conditions = self.policy.conditions(batch.next_observations)
+        actions = jnp.clip(self.policy.flow.sample(key, (), conditions), -1, 1)
+        values = self.target_critic.batch(batch.next_observations, actions)
+        return td_target(batch, aggregate(values, self.config.aggregate), self.config.discount)
+
+    def _actor_loss(
+        self, policy: FlowPolicy, batch: Transitions, key: PRNGKeyArray
+    ) -> tuple[Array, dict[str, Array]]:
+        config = self.config
+        sample_key, noise_key = jr.split(key)
+        # Encoded once, for the samples and for the data's actions.
+        conditions = policy.conditions(batch.observations)
+        if config.entropy:
+            actions, log_pi = policy.flow.sample_and_log_prob(sample_key, (), conditions)
+        else:
+            actions, log_pi = policy.flow.sample(sample_key, (), conditions), jnp.zeros(())
+        q = self.critic.batch(batch.observations, jnp.clip(actions, -1, 1)).min(-1)
+        scale = jax.lax.stop_gradient(1 / jnp.abs(q).mean()) if config.normalize_q else 1.0
+        log_prob = self._noisy_log_prob(policy, batch, conditions, noise_key)
+        loss = -scale * q.mean() + config.entropy * log_pi.mean() - config.alpha * log_prob
+        return loss, {"q": q.mean(), "log_prob": log_prob}
+
+    def _noisy_log_prob(
+        self, policy: FlowPolicy, batch: Transitions, conditions: Array, key: PRNGKeyArray
+    ) -> Array:
+        actions = jnp.clip(batch.actions, -ACTION_LIMIT, ACTION_LIMIT)
+        return policy.noisy_log_prob(actions, conditions, key, self.config.noise)
