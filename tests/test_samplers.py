@@ -30,7 +30,11 @@ def numbered(lengths=LENGTHS) -> Dataset:
     terminals = np.zeros(rows, bool)
     terminals[np.cumsum(lengths) - 1] = True
     return Dataset.from_arrays(
-        observations=np.stack([number, -number], 1), actions=-number[:, None], terminals=terminals
+        observations=np.stack([number, -number], 1),
+        actions=-number[:, None],
+        terminals=terminals,
+        rewards=number / 2,
+        masks=number % 2,
     )
 
 
@@ -105,6 +109,11 @@ def test_transitions_hold_consecutive_rows(lengths, seed):
     rows = rows_of(batch.observations)
     np.testing.assert_array_equal(rows_of(batch.next_observations), rows + 1)
     np.testing.assert_array_equal(batch.actions[:, 0], -rows)
+    np.testing.assert_array_equal(batch.rewards, rows / 2)
+    np.testing.assert_array_equal(batch.masks, rows % 2)
+    last = {t: trajectory[-1] for t, trajectory in starts(lengths).items()}
+    following = [min(row + 1, last[row] - 1) for row in rows.tolist()]
+    np.testing.assert_array_equal(batch.next_actions[:, 0], -np.array(following))
 
 
 # Goals

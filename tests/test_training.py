@@ -70,8 +70,12 @@ def weights(run: RunFolder) -> dict[int, bytes]:
     return {step: path.read_bytes() for step, path in checkpoints.steps_in(run.checkpoints).items()}
 
 
+def metrics_with_time(run: RunFolder) -> list[dict]:
+    return [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+
+
 def metrics(run: RunFolder) -> list[dict]:
-    lines = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    lines = metrics_with_time(run)
     for line in lines:
         assert line.pop("seconds") >= 0
     return lines
@@ -154,7 +158,7 @@ def test_a_checkpoint_that_not_every_seed_has_is_not_gone_on_from(data, held_out
 def plain_update(agent, data: Dataset, key, step, training: OfflineTraining):
     """One step of training, on its own."""
     batch_key, update_key = jr.split(jr.fold_in(key, step))
-    batch = sample_goals(data, batch_key, training.batch_size, training.discount)
+    batch = sample_goals(data, batch_key, training.batch_size, agent.config.discount)
     return agent.update(batch, update_key)
 
 
@@ -436,14 +440,43 @@ def test_what_does_not_fit_is_named(saved, tmp_path):
     ("values", "word"),
     [
         *(({name: 0}, name.replace("_", "-")) for name in ("steps", "batch_size", "chunk", "keep")),
-        ({"discount": 1.0}, "discount"),
-        ({"discount": -0.1}, "discount"),
         ({"checkpoint_every": 1500}, "multiple of chunk"),
         ({"checkpoint_every": 0}, "checkpoint-every"),
         ({"checkpoint_every": -1000}, "checkpoint-every"),
         ({"validation_batches": 0}, "validation-batches"),
+        ({"evaluate_every": 1500}, "multiple of chunk"),
+        ({"evaluate_every": -1000}, "evaluate-every"),
     ],
 )
 def test_bad_values_are_refused(values, word):
     with pytest.raises(UserError, match=word):
         OfflineTraining(**values)
+
+
+@pytest.mark.parametrize("discount", [1.0, -0.1])
+@pytest.mark.parametrize("config", AGENTS.values(), ids=AGENTS)
+def test_a_discount_outside_its_range_is_refused(config, discount):
+    with pytest.raises(UserError, match="discount"):
+        dataclasses.replace(config, discount=discount)
+
+
+# The learning curve
+
+
+def test_evaluations_on_the_way_are_recorded_and_take_no_training_time(data, held_out, tmp_path):
+    run = RunFolder(tmp_path)
+    training = dataclasses.replace(TRAINING, evaluate_every=10)
+    steps = []
+
+    def evaluate(index, agent):
+        time.sleep(1)
+        assert index == 0
+        steps.append(int(agent.optimizer_state[1][0].count))
+        return {"score": len(steps) / 10}
+
+    train([run], (0,), AGENTS["gcbc"], training, data, held_out, evaluate=evaluate)
+    assert steps == [10, 20, 30]
+    curve = run.read_curve()
+    assert [(point["step"], point["score"]) for point in curve] == [(10, 0.1), (20, 0.2), (30, 0.3)]
+    later = [line["seconds"] for line in metrics_with_time(run)][2:]
+    assert later[-1] - later[0] < 1, "the evaluation at step 20 counts as training"

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from nfrl.agents import AGENTS, Agent, AgentConfig
 from nfrl.agents.acting import batched_policy
-from nfrl.collect import resolve
+from nfrl.collect import resolve, rewards
 from nfrl.data import ogbench
 from nfrl.data.dataset import Dataset
 from nfrl.errors import UserError
@@ -73,6 +74,8 @@ class Experiment:
     dataset: DatasetInfo
     episodes: int = 50
     """Evaluation episodes per goal; 0 for no evaluation."""
+    curve_episodes: int = 10
+    """Episodes per goal of each evaluation on the way, where ``training`` asks for some."""
 
     def run_folders(self, root: Path) -> list[RunFolder]:
         """Return the folder of each seed below a root."""
@@ -160,7 +163,7 @@ def run(
         if not folder.is_begun:
             folder.write_config(experiment.to_json(seed))
     try:
-        agents = _train(experiment, folders, dataset, validation, show)
+        agents = _train(experiment, folders, dataset, validation, workers, show)
     except NonFiniteLossError as error:
         folder = folders[experiment.seeds.index(error.seed)]
         folder.write_result(describe_result(experiment, error.seed, folder, None, None))
@@ -231,11 +234,13 @@ def load_data(experiment: Experiment) -> tuple[Dataset, Dataset]:
         UserError: A file is missing or damaged, or not the one the run was begun with.
     """
     path = Path(experiment.dataset.path)
-    dataset = Dataset.from_file(path)
+    task = find_task(experiment.task)
+    label = partial(rewards.label, task.environment) if task.rewards else None
+    dataset = Dataset.from_file(path, label)
     if ogbench.sha256(path) != experiment.dataset.sha256:
         raise UserError(f"{path} is not the data this run was begun with: its sha256 differs")
     held_out = ogbench.validation_path(path)
-    validation = Dataset.from_file(held_out)
+    validation = Dataset.from_file(held_out, label)
     for kind in ("observations", "actions"):
         ours, theirs = (getattr(data, kind).shape[1] for data in (dataset, validation))
         if ours != theirs:
@@ -264,9 +269,11 @@ def _train(
     folders: Sequence[RunFolder],
     dataset: Dataset,
     validation: Dataset,
+    workers: int | None,
     show: bool,
 ) -> list[Agent]:
     seeds = experiment.seeds
+    task = find_task(experiment.task)
     title = f"training {experiment.agent} on {experiment.task}"
     if len(seeds) > 1:
         title += f" ({len(seeds)} seeds)"
@@ -284,6 +291,17 @@ def _train(
             ]
             update(step, ", ".join(figures))
 
+        def evaluate_on_the_way(index: int, agent: Agent) -> dict[str, float]:
+            found = evaluate(
+                task,
+                batched_policy(agent, seeds[index]),
+                episodes=experiment.curve_episodes,
+                seed=seeds[index],
+                workers=workers,
+                progress=False,
+            )
+            return {"score": found.score}
+
         return train(
             folders,
             seeds,
@@ -292,6 +310,7 @@ def _train(
             dataset,
             validation,
             report,
+            evaluate_on_the_way,
         )
 
 
@@ -329,7 +348,8 @@ def describe_result(
     """Return the record of a run: what was run, on what, with what, and what came out.
 
     ``train_seconds`` is the wall-clock time of all seeds that trained together, and
-    ``steps_per_second`` the rate of gradient steps summed over them.
+    ``steps_per_second`` the rate of gradient steps summed over them. ``curve`` holds the steps,
+    seconds and scores of the evaluations on the way.
     """
     steps, together = experiment.training.steps, len(experiment.seeds)
     seconds = folder.seconds_until(steps)
@@ -360,6 +380,7 @@ def describe_result(
         "seeds_together": together,
         "train_seconds": round(seconds, 1),
         "steps_per_second": round(steps * together / seconds, 1) if agent and seconds else None,
+        "curve": folder.read_curve(),
         "sample_ms": agent
         and round(sampling_milliseconds(agent, experiment.dataset.observation_dim), 3),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

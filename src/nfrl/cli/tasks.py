@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from nfrl.collect.catalog import RECIPES
 from nfrl.data.ogbench import dataset_path
 from nfrl.errors import unknown_name
-from nfrl.tasks import TASKS
+from nfrl.tasks import TASKS, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class TasksOptions:
     """List the tasks, their data, and the paper's scores."""
 
     suite: str | None = None
-    """Only this family of tasks: gcbc."""
+    """Only this family of tasks: gcbc or offline-rl."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -29,22 +29,26 @@ def run(arguments: Sequence[str]) -> None:
     if options.suite is not None and options.suite not in suites:
         raise unknown_name("suite", options.suite, suites)
     task_column = Column("task", no_wrap=True)
-    table = Table(task_column, "suite", "goals", "horizon", "discount", "paper: NF-GCBC", "data")
+    table = Table(task_column, "suite", "goals", "horizon", "discount", "published", "data")
     for task in TASKS.values():
         if options.suite in (None, task.suite):
-            paper = task.published.get("nf-gcbc")
-            deviation = task.published_std.get("nf-gcbc")
             table.add_row(
                 task.name,
                 task.suite,
                 str(task.goals),
                 str(task.horizon),
                 f"{task.discount}",
-                "" if paper is None else f"{paper:.3f} ± {deviation:.3f}",
+                ", ".join(_published(task, agent) for agent in task.published),
                 _data(task.dataset),
             )
     # What reads a pipe has no width: there, every task keeps to its line.
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _published(task: Task, agent: str) -> str:
+    deviation = task.published_std.get(agent)
+    spread = "" if deviation is None else f" ± {deviation:.3f}"
+    return f"{agent} {task.published[agent]:.3f}{spread}"
 
 
 def _data(name: str) -> str:

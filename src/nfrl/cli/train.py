@@ -60,6 +60,8 @@ class TrainOptions(Generic[AgentConfigT]):
     """Ask OGBench's server for the full data set when there is no file."""
     episodes: int = 50
     """Evaluation episodes per goal; 0 for none."""
+    curve_episodes: int = 10
+    """Episodes per goal of each evaluation on the way (--training.evaluate-every)."""
     workers: int | None = None
     """Processes that step environments; by default one per processor core."""
     runs: Path = Path("runs")
@@ -94,6 +96,8 @@ def train(agent: str, task: Task, options: TrainOptions) -> list[RunFolder]:
         raise UserError("seeds must be distinct, at least one, and none negative")
     if options.episodes < 0:
         raise UserError(f"episodes must be at least 0, not {options.episodes}")
+    if options.curve_episodes < 1:
+        raise UserError(f"curve-episodes must be at least 1, not {options.curve_episodes}")
     if options.workers is not None and options.workers < 1:
         raise UserError(f"workers must be at least 1, not {options.workers}")
     data_file = find_or_make(
@@ -114,6 +118,7 @@ def train(agent: str, task: Task, options: TrainOptions) -> list[RunFolder]:
         training=training,
         dataset=describe_dataset(task.dataset, data_file),
         episodes=options.episodes,
+        curve_episodes=options.curve_episodes,
     )
     folders = experiment.run_folders(options.runs)
     _refuse_other_runs(experiment, folders)

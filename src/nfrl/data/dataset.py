@@ -1,5 +1,6 @@
 """A data set of trajectories as arrays on the device."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import equinox as eqx
@@ -8,6 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from nfrl.data import ogbench
+
+Label = Callable[[Mapping[str, np.ndarray]], tuple[np.ndarray, np.ndarray]]
+"""``label(arrays) -> (rewards, masks)``, each of shape (rows,)."""
 
 
 class Dataset(eqx.Module):
@@ -36,7 +40,12 @@ class Dataset(eqx.Module):
 
     @classmethod
     def from_arrays(
-        cls, observations: np.ndarray, actions: np.ndarray, terminals: np.ndarray
+        cls,
+        observations: np.ndarray,
+        actions: np.ndarray,
+        terminals: np.ndarray,
+        rewards: np.ndarray | None = None,
+        masks: np.ndarray | None = None,
     ) -> "Dataset":
         """Put trajectories on the device.
 
@@ -44,6 +53,8 @@ class Dataset(eqx.Module):
             observations: Shape (rows, observation).
             actions: Shape (rows, action).
             terminals: Shape (rows,), true on the last row of each trajectory.
+            rewards: Shape (rows,), the reward of each row's state; None for none.
+            masks: Shape (rows,), 0 in states that end an episode; with rewards.
 
         Raises:
             ValueError: The last row ends no trajectory.
@@ -60,10 +71,20 @@ class Dataset(eqx.Module):
             first=jnp.asarray(np.repeat(starts, lengths), jnp.int32),
             last=jnp.asarray(np.repeat(ends, lengths), jnp.int32),
             transitions=jnp.asarray(np.flatnonzero(~terminals), jnp.int32),
+            rewards=None if rewards is None else jnp.asarray(rewards, jnp.float32),
+            masks=None if masks is None else jnp.asarray(masks, jnp.float32),
         )
 
     @classmethod
-    def from_file(cls, path: Path) -> "Dataset":
-        """Load and validate an OGBench file; see :func:`nfrl.data.ogbench.load` for its errors."""
+    def from_file(cls, path: Path, label: Label | None = None) -> "Dataset":
+        """Load and validate an OGBench file.
+
+        Args:
+            path: The file; see :func:`nfrl.data.ogbench.load` for its errors.
+            label: Gives rewards and masks to a file's arrays; None for data without rewards.
+        """
         arrays = ogbench.load(path)
-        return cls.from_arrays(arrays["observations"], arrays["actions"], arrays["terminals"])
+        rewards, masks = (None, None) if label is None else label(arrays)
+        return cls.from_arrays(
+            arrays["observations"], arrays["actions"], arrays["terminals"], rewards, masks
+        )

@@ -1,10 +1,10 @@
 """What there is to solve: environments, their data, and the published scores."""
 
 from nfrl.errors import unknown_name
-from nfrl.tasks.ogbench import GCBC
+from nfrl.tasks.ogbench import GCBC, OFFLINE_RL
 from nfrl.tasks.task import Task
 
-TASKS = dict(GCBC)
+TASKS = {**GCBC, **OFFLINE_RL}
 """Every task by name."""
 
 

@@ -1,4 +1,4 @@
-"""The goal-conditioned tasks of OGBench, with the paper's scores where it reports them."""
+"""The tasks of OGBench, with the published scores where there are any."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -66,3 +66,66 @@ def _horizon(name: str) -> int:
 
 GCBC: Mapping[str, Task] = MappingProxyType({name: _task(name) for name in (*PAPER, *OTHERS)})
 """Every goal-conditioned task, by name; those of the paper first."""
+
+
+# Offline RL, six environments of five tasks each: the discount of the paper's commands.
+SINGLE_TASK_DATA = (
+    "puzzle-3x3-play-v0",
+    "scene-play-v0",
+    "cube-single-play-v0",
+    "antmaze-large-navigate-v0",
+    "humanoidmaze-medium-navigate-v0",
+    "antsoccer-arena-navigate-v0",
+)
+SINGLE_TASK_DISCOUNT = 0.995
+
+# NF-RLBC: Ghugare and Eysenbach (2025), means over five seeds, where the paper names a number.
+NF_RLBC = {
+    ("antmaze-large-navigate-v0", 1): 0.764,
+    ("antmaze-large-navigate-v0", 2): 0.724,
+    ("antmaze-large-navigate-v0", 3): 0.924,
+    ("antmaze-large-navigate-v0", 4): 0.616,
+    ("antmaze-large-navigate-v0", 5): 0.608,
+    ("antsoccer-arena-navigate-v0", 4): 0.440,
+    ("antsoccer-arena-navigate-v0", 5): 0.336,
+}
+# FQL: Park et al. (2025), mean and deviation on the default task of each environment.
+FQL = {
+    ("puzzle-3x3-play-v0", 4): (0.16, 0.05),
+    ("scene-play-v0", 2): (0.76, 0.09),
+    ("cube-single-play-v0", 2): (0.97, 0.02),
+    ("antmaze-large-navigate-v0", 1): (0.80, 0.08),
+    ("humanoidmaze-medium-navigate-v0", 1): (0.19, 0.12),
+    ("antsoccer-arena-navigate-v0", 4): (0.39, 0.06),
+}
+
+
+def _single_task(data: str, number: int) -> Task:
+    *family, kind, version = data.split("-")
+    singletask = f"singletask-task{number}"
+    published, deviation = {}, {}
+    if (data, number) in NF_RLBC:
+        published["nf-rlbc"] = NF_RLBC[data, number]
+    if (data, number) in FQL:
+        published["fql"], deviation["fql"] = FQL[data, number]
+    return Task(
+        name="-".join((*family, kind, singletask, version)),
+        suite="offline-rl",
+        environment="-".join((*family, singletask, version)),
+        discount=SINGLE_TASK_DISCOUNT,
+        horizon=_horizon(data),
+        goals=1,
+        data=data,
+        rewards=True,
+        published=published,
+        published_std=deviation,
+    )
+
+
+OFFLINE_RL: Mapping[str, Task] = MappingProxyType(
+    {
+        task.name: task
+        for task in (_single_task(data, n) for data in SINGLE_TASK_DATA for n in range(1, 6))
+    }
+)
+"""Every task with rewards, by name: five goals of each environment, each as a task of its own."""

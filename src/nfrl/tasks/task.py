@@ -6,17 +6,19 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One goal-conditioned task of OGBench (``environment.reset(options={"task_id": i})``).
+    """One task of OGBench: goals to reach, or a reward to gather.
 
     Attributes:
-        name: The task's name, which is its data set's: ``cube-single-play-v0``.
-        suite: The family it belongs to: ``gcbc``.
+        name: The task's name: ``cube-single-play-v0``, ``cube-single-play-singletask-task2-v0``.
+        suite: The family it belongs to: ``gcbc`` or ``offline-rl``.
         environment: The Gymnasium id: ``cube-single-v0``.
-        discount: gamma of the geometric goal sampling (paper, NF-GCBC's table).
+        discount: gamma of the geometric goal sampling, or of future rewards (the paper's).
         horizon: The environment's episode limit in steps.
         goals: How many evaluation goals there are; ``task_id`` runs from 1 to this.
-        published: The paper's mean success rate by agent, in [0, 1]; empty where it has none.
-        published_std: Its standard deviation over seeds, by agent.
+        data: The name of its data set; None if that is the task's own.
+        rewards: Whether its environment rewards, and its data are to be labelled with rewards.
+        published: Published mean success rates by agent, in [0, 1]; empty where there are none.
+        published_std: Their standard deviations over seeds, by agent.
     """
 
     name: str
@@ -25,13 +27,15 @@ class Task:
     discount: float
     horizon: int
     goals: int = 5
+    data: str | None = None
+    rewards: bool = False
     published: Mapping[str, float] = dataclasses.field(default_factory=dict)
     published_std: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def dataset(self) -> str:
         """The name of the task's data set."""
-        return self.name
+        return self.data or self.name
 
     @property
     def is_maze(self) -> bool:

@@ -3,9 +3,18 @@
 import dataclasses
 from typing import Any, Literal, cast, get_args
 
-from nfrl.agents import AGENTS, AgentConfig, FMGCBCConfig, GCBCConfig, NFGCBCConfig
-from nfrl.agents.optimization import AdamW
-from nfrl.errors import unknown_name
+from nfrl.agents import (
+    AGENTS,
+    GOAL_CONDITIONED,
+    OFFLINE_RL,
+    AgentConfig,
+    FMGCBCConfig,
+    GCBCConfig,
+    NFGCBCConfig,
+    NFRLBCConfig,
+)
+from nfrl.agents.optimization import AdamW, constant_adam
+from nfrl.errors import UserError, unknown_name
 from nfrl.tasks import Task
 from nfrl.training.offline import OfflineTraining
 
@@ -41,6 +50,13 @@ LAPTOP_AGENTS: dict[str, AgentConfig] = {
     ),
     "gcbc": GCBCConfig(hidden=(304, 304, 304, 304), optimizer=LAPTOP_OPTIMIZER),
     "fm-gcbc": FMGCBCConfig(hidden=(304, 304, 304, 304), optimizer=LAPTOP_OPTIMIZER),
+    "nf-rlbc": NFRLBCConfig(
+        blocks=4,
+        channels=64,
+        encoder=(256, 256, 256),
+        critic=(256, 256, 256),
+        optimizer=constant_adam(3e-4),
+    ),
 }
 # Cube-single's was tried; the others are first guesses.
 LAPTOP_BUDGETS = {
@@ -58,10 +74,15 @@ def find_preset(name: PresetName, agent: str, task: Task) -> Preset:
     its result on two processor cores in minutes.
 
     Raises:
-        UserError: There is no such agent; the message names the nearest.
+        UserError: There is no such agent, or it does not fit the task; the message names those that
+            do.
     """
     if agent not in AGENTS:
         raise unknown_name("agent", agent, AGENTS)
+    fitting = OFFLINE_RL if task.rewards else GOAL_CONDITIONED
+    if agent not in fitting:
+        kind = "has rewards" if task.rewards else "has goals and no rewards"
+        raise UserError(f"{task.name} {kind}; agents for it: {', '.join(fitting)}")
     if name == "paper":
         return Preset(_for_task(AGENTS[agent](), task), OfflineTraining(), None)
     budget = LAPTOP_BUDGETS.get(task.dataset, Budget())

@@ -92,10 +92,18 @@ class RunFolder:
 
     def seconds_until(self, step: int) -> float:
         """Return the training time that metrics.jsonl reports up to a step."""
-        if step == 0 or not self.metrics_file.is_file():
-            return 0.0
-        lines = [json.loads(line) for line in self.metrics_file.read_text().splitlines()]
+        lines = self._metrics() if step else []
         return max((line["seconds"] for line in lines if line["step"] <= step), default=0.0)
+
+    def read_curve(self) -> list[dict[str, float]]:
+        """Return step, seconds and score of each evaluation that metrics.jsonl reports."""
+        keys = ("step", "seconds", "score")
+        return [{key: line[key] for key in keys} for line in self._metrics() if "score" in line]
+
+    def _metrics(self) -> list[dict[str, float]]:
+        if not self.metrics_file.is_file():
+            return []
+        return [json.loads(line) for line in self.metrics_file.read_text().splitlines()]
 
     def _read(self, name: str) -> dict[str, Any]:
         file = self.path / name
