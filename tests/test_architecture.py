@@ -23,6 +23,7 @@ ORDER = (
     "evaluation",
     "speed",
     "experiment",
+    "suites",
     "reports",
     "cli",
 )

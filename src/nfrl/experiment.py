@@ -79,8 +79,7 @@ class Experiment:
 
     def run_folders(self, root: Path) -> list[RunFolder]:
         """Return the folder of each seed below a root."""
-        name = f"{self.agent}-{self.preset}" + (f"-{self.variant}" if self.variant else "")
-        return [RunFolder(root / self.task / name / f"seed-{seed}") for seed in self.seeds]
+        return run_folders(root, self.task, self.agent, self.preset, self.variant, self.seeds)
 
     def to_json(self, seed: int) -> dict[str, Any]:
         """Return config.json of one of the seeds."""
@@ -113,6 +112,14 @@ class Experiment:
             raise UserError(
                 f"config.json does not describe a run of this version: {error!r}"
             ) from (error)
+
+
+def run_folders(
+    root: Path, task: str, agent: str, preset: str, variant: str, seeds: Sequence[int]
+) -> list[RunFolder]:
+    """Return the run folder of each seed: ROOT/TASK/AGENT-PRESET[-VARIANT]/seed-N."""
+    name = f"{agent}-{preset}" + (f"-{variant}" if variant else "")
+    return [RunFolder(root / task / name / f"seed-{seed}") for seed in seeds]
 
 
 def describe_dataset(name: str, path: Path) -> DatasetInfo:

@@ -11,6 +11,7 @@ COMMANDS = {
     "tasks": "list the tasks, their data, and the paper's scores",
     "data": "make a data set (data make NAME), or say what a file holds (data check FILE)",
     "train": "train an agent on a task, evaluate it, record the result",
+    "suite": "work through many runs: suite run NAME, suite status NAME",
     "resume": "go on with a run that was interrupted",
     "eval": "evaluate a run's agent again",
     "report": "tables, figures and one HTML page from runs or records",

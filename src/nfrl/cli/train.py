@@ -11,7 +11,7 @@ import tyro
 from nfrl.agents import AGENTS
 from nfrl.collect.resolve import find_or_make
 from nfrl.errors import UserError, unknown_name
-from nfrl.experiment import Experiment, describe_dataset
+from nfrl.experiment import Experiment, describe_dataset, run_folders
 from nfrl.experiment import run as run_experiment
 from nfrl.reports.records import append_record
 from nfrl.tasks import Task, find_task
@@ -72,6 +72,17 @@ class TrainOptions(Generic[AgentConfigT]):
     """Film one episode per goal (slow without a graphics card)."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a command line asks for, before anything is loaded or made."""
+
+    agent: str
+    task: Task
+    options: TrainOptions
+    training: OfflineTraining
+    folders: list[RunFolder]
+
+
 def run(arguments: Sequence[str]) -> None:
     """Parse the words after ``nfrl train`` and do it."""
     if len(arguments) < 2 or arguments[0].startswith("-"):
@@ -79,19 +90,31 @@ def run(arguments: Sequence[str]) -> None:
         if not arguments or arguments[0] not in ("-h", "--help"):
             raise UserError("train takes an agent and a task")
         return
+    planned = plan(arguments)
+    train(planned.agent, planned.task, planned.options)
+
+
+def plan(arguments: Sequence[str], runs: Path | None = None) -> Plan:
+    """Parse the words after ``nfrl train``.
+
+    Args:
+        arguments: An agent, a task, and options.
+        runs: Where run folders go, if the words do not say.
+    """
     agent, task_name, *rest = arguments
     if agent not in AGENTS:
         raise unknown_name("agent", agent, AGENTS)
     task = find_task(task_name)
-    options = _parse(agent, task, rest)
-    train(agent, task, options)
+    options = _parse(agent, task, rest if runs is None else ["--runs", str(runs), *rest])
+    folders = run_folders(
+        options.runs, task.name, agent, options.preset, options.variant, options.seeds
+    )
+    return Plan(agent, task, options, _training(options), folders)
 
 
 def train(agent: str, task: Task, options: TrainOptions) -> list[RunFolder]:
     """Train, evaluate and record as asked; return the run folders."""
-    training = options.training
-    if options.steps is not None:
-        training = dataclasses.replace(training, steps=options.steps)
+    training = _training(options)
     if len(set(options.seeds)) < len(options.seeds) or min(options.seeds, default=-1) < 0:
         raise UserError("seeds must be distinct, at least one, and none negative")
     if options.episodes < 0:
@@ -100,14 +123,7 @@ def train(agent: str, task: Task, options: TrainOptions) -> list[RunFolder]:
         raise UserError(f"curve-episodes must be at least 1, not {options.curve_episodes}")
     if options.workers is not None and options.workers < 1:
         raise UserError(f"workers must be at least 1, not {options.workers}")
-    data_file = find_or_make(
-        task.dataset,
-        path=options.dataset,
-        episodes=options.data_episodes,
-        seed=options.data_seed,
-        download=options.download,
-        workers=options.workers,
-    )
+    data_file = make_data(task, options)
     experiment = Experiment(
         task=task.name,
         agent=agent,
@@ -130,6 +146,18 @@ def train(agent: str, task: Task, options: TrainOptions) -> list[RunFolder]:
         video=options.video,
     )
     return folders
+
+
+def make_data(task: Task, options: TrainOptions) -> Path:
+    """Find the file to learn from, or make it; see :func:`nfrl.collect.resolve.find_or_make`."""
+    return find_or_make(
+        task.dataset,
+        path=options.dataset,
+        episodes=options.data_episodes,
+        seed=options.data_seed,
+        download=options.download,
+        workers=options.workers,
+    )
 
 
 def finish(
@@ -168,6 +196,12 @@ def describe(result: dict[str, Any]) -> str:
         f"success {result['score']:.3f} (95% interval {low:.2f} to {high:.2f}; by goal {goals})"
         + (f"; the paper: {paper:.3f}" if paper is not None else "")
     )
+
+
+def _training(options: TrainOptions) -> OfflineTraining:
+    if options.steps is None:
+        return options.training
+    return dataclasses.replace(options.training, steps=options.steps)
 
 
 def _parse(agent: str, task: Task, arguments: Sequence[str]) -> TrainOptions:

@@ -163,6 +163,7 @@ def read_jsonl(path: Path) -> list[Record]:
 def append_record(path: Path, record: Mapping[str, Any]) -> None:
     """Append one record to a ``.jsonl`` file, as one line that is there entirely or not at all.
 
+    A record that the file holds already is not added again.
     Several processes may append to one file at the same time, and a line that an earlier kill
     or a full disk cut short stays a line of its own.
 
@@ -175,6 +176,8 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
         raise UserError(f"{path}: the record is not plain JSON: {error}") from None
     parse_record(line, f"{path}: the new record")
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and line in path.read_text().splitlines(keepends=True):
+        return
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         size = os.fstat(descriptor).st_size

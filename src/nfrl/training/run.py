@@ -100,10 +100,16 @@ class RunFolder:
         keys = ("step", "seconds", "score")
         return [{key: line[key] for key in keys} for line in self._metrics() if "score" in line]
 
+    def last_step(self) -> int:
+        """Return the latest step that metrics.jsonl reports; 0 if it reports none."""
+        return int(max((line["step"] for line in self._metrics()), default=0))
+
     def _metrics(self) -> list[dict[str, float]]:
         if not self.metrics_file.is_file():
             return []
-        return [json.loads(line) for line in self.metrics_file.read_text().splitlines()]
+        # A line that is being written, or that a kill cut short, has no end yet.
+        lines = self.metrics_file.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def _read(self, name: str) -> dict[str, Any]:
         file = self.path / name

@@ -1,0 +1,131 @@
+"""``nfrl suite run|status|list``: many runs as one command that can be stopped and taken up."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from nfrl.cli.train import Plan, describe, make_data, plan
+from nfrl.errors import UserError, unknown_name
+from nfrl.progress import progress
+from nfrl.suites.jobs import Job, find_suite, known_suites, read_suite
+from nfrl.suites.queue import work_through
+
+USAGE = """usage: nfrl suite run|status SUITE [options]
+       nfrl suite list
+
+  SUITE   one of: {suites}; or a text file of runs, each line what follows "nfrl train"
+
+for example:
+  nfrl suite run gcbc --record results/gcbc.jsonl
+  nfrl suite status gcbc"""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """Work through a suite's runs, going on from wherever they stand."""
+
+    suite: Annotated[str, tyro.conf.Positional]
+    """Its name, or its file."""
+    jobs: int | None = None
+    """Runs at a time, each on cores of its own; by default one per processor core."""
+    runs: Path = Path("runs")
+    """Where run folders go; what a run prints goes to RUNS/TASK/AGENT-PRESET/seed-N.log."""
+    record: Path | None = None
+    """A .jsonl file that gets a line per finished run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StatusOptions:
+    """Say how far a suite has come."""
+
+    suite: Annotated[str, tyro.conf.Positional]
+    """Its name, or its file."""
+    runs: Path = Path("runs")
+    """Where its run folders are."""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse the words after ``nfrl suite`` and do it."""
+    command, *rest = arguments or ["--help"]
+    if command in ("-h", "--help"):
+        print(USAGE.format(suites=", ".join(known_suites())))
+    elif command == "list":
+        for name in known_suites():
+            print(f"{name}: {len(read_suite(find_suite(name)))} runs")
+    elif command == "run":
+        work(tyro.cli(RunOptions, args=rest, prog="nfrl suite run"))
+    elif command == "status":
+        show(tyro.cli(StatusOptions, args=rest, prog="nfrl suite status"))
+    else:
+        raise unknown_name("suite command", command, ("run", "status", "list"))
+
+
+def work(options: RunOptions) -> None:
+    """Make the data that are missing, then work through the runs that are not finished."""
+    if options.jobs is not None and options.jobs < 1:
+        raise UserError(f"jobs must be at least 1, not {options.jobs}")
+    jobs = read_suite(find_suite(options.suite))
+    plans = [plan(job.words, options.runs) for job in jobs]
+    todo = [i for i in range(len(jobs)) if not _finished(plans[i])]
+    print(f"{options.suite}: {len(jobs) - len(todo)} of {len(jobs)} runs are finished")
+    for i in todo:
+        make_data(plans[i].task, plans[i].options)
+    lanes = min(options.jobs or os.cpu_count() or 1, max(len(todo), 1))
+    commands = [_command(jobs[i], options, lanes) for i in todo]
+    logs = [plans[i].folders[0].path.with_suffix(".log") for i in todo]
+    failed = []
+    with progress(options.suite, len(todo), "runs") as update:
+        for done, outcome in enumerate(
+            work_through(commands, logs, lanes, lambda i: print(f"begun: {jobs[todo[i]].title}")), 1
+        ):
+            i = todo[outcome.index]
+            if outcome.status and not _finished(plans[i]):
+                failed.append(f"{jobs[i].title} (see {logs[outcome.index]})")
+            print(f"{_state(plans[i])}: {jobs[i].title} ({outcome.seconds / 60:.1f} min)")
+            update(done)
+    if failed:
+        raise UserError(f"{len(failed)} runs did not finish: {'; '.join(failed)}")
+
+
+def show(options: StatusOptions) -> None:
+    """Print a table of the runs and how far each has come."""
+    table = Table("run", "state")
+    for job in read_suite(find_suite(options.suite)):
+        table.add_row(job.title, _state(plan(job.words, options.runs)))
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _command(job: Job, options: RunOptions, lanes: int) -> list[str]:
+    words = [*job.words, "--runs", str(options.runs)]
+    if options.record is not None:
+        words += ["--record", str(options.record)]
+    if "--workers" not in job.words:
+        words += ["--workers", str(max((os.cpu_count() or 1) // lanes, 1))]
+    return [sys.executable, "-m", "nfrl.cli.main", "train", *words]
+
+
+def _finished(planned: Plan) -> bool:
+    results = [folder.read_result() for folder in planned.folders]
+    return all(result is not None for result in results)
+
+
+def _state(planned: Plan) -> str:
+    """Say how far the seed that is furthest behind has come."""
+    states = []
+    for folder in planned.folders:
+        result = folder.read_result()
+        if result is not None:
+            diverged = result["status"] == "diverged"
+            states.append((2, "diverged" if diverged else describe(result)))
+        elif folder.is_begun:
+            states.append((1, f"at step {folder.last_step()} of {planned.training.steps}"))
+        else:
+            states.append((0, "waiting"))
+    return min(states)[1]

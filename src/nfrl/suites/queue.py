@@ -1,0 +1,90 @@
+"""Work through commands a few at a time, each on processor cores of its own.
+
+Networks this small use one core well and two badly: two runs beside each other, a core each, make
+about half as many steps again as one after the other on both.
+"""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    index: int
+    """Its place among the commands."""
+    status: int
+    """Its exit status; negative for the signal that killed it."""
+    seconds: float
+
+
+def share_cores(lanes: int) -> list[set[int]]:
+    """Share the cores that this process may use among lanes, as evenly as can be.
+
+    More lanes than cores take turns on them.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    return [set(cores[i % len(cores) :: lanes]) or {cores[i % len(cores)]} for i in range(lanes)]
+
+
+def work_through(
+    commands: Sequence[Sequence[str]],
+    logs: Sequence[Path],
+    lanes: int,
+    begun: Callable[[int], None] = lambda index: None,
+) -> Iterator[Outcome]:
+    """Run commands in their order, ``lanes`` at a time; yield each one's outcome as it ends.
+
+    What they print goes to their logs. When the caller stops, by an exception or by closing the
+    iterator, the commands that run are interrupted as by Ctrl-C, and waited for.
+
+    Args:
+        commands: Each a program and its words.
+        logs: A file for each command, written anew.
+        lanes: How many run at a time.
+        begun: Told the place of each command as it begins.
+    """
+    cores = share_cores(lanes)
+    waiting = list(range(len(commands)))[::-1]
+    running: dict[int, tuple[int, subprocess.Popen, float]] = {}
+    try:
+        while waiting or running:
+            for lane in range(lanes):
+                if lane not in running and waiting:
+                    index = waiting.pop()
+                    begun(index)
+                    process = _start(commands[index], logs[index], cores[lane])
+                    running[lane] = (index, process, time.monotonic())
+            for lane, (index, process, since) in list(running.items()):
+                if process.poll() is not None:
+                    del running[lane]
+                    yield Outcome(index, process.returncode, time.monotonic() - since)
+            time.sleep(0.1)
+    finally:
+        for _, process, _ in running.values():
+            process.send_signal(signal.SIGINT)
+        for _, process, _ in running.values():
+            process.wait()
+
+
+def _start(command: Sequence[str], log: Path, cores: set[int]) -> subprocess.Popen:
+    def on_own_cores() -> None:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, cores)
+
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            preexec_fn=on_own_cores,
+            start_new_session=True,  # Ctrl-C is ours to pass on, once
+        )

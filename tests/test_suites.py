@@ -1,0 +1,175 @@
+"""Many runs as one command: the list, the queue, and going on from wherever it stands."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import write_data
+
+from nfrl.cli.main import main
+from nfrl.cli.train import plan
+from nfrl.data.ogbench import validation_path
+from nfrl.errors import UserError
+from nfrl.reports.records import load_records
+from nfrl.suites.jobs import Job, find_suite, known_suites, read_suite
+from nfrl.suites.queue import share_cores, work_through
+
+MAZE = "pointmaze-medium-navigate-v0"
+TINY = (
+    "--steps 20 --training.chunk 10 --training.checkpoint-every 10 --training.batch-size 16 "
+    "--training.validation-batches 1 --agent.hidden 16 --episodes 0"
+)
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+# The list
+
+
+def test_a_suite_is_read_line_by_line(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("# all of it\ngcbc a-v0  --variant 'two words'  # why\n\nnf-gcbc a-v0\n")
+    assert find_suite(str(path)) == path
+    jobs = read_suite(path)
+    assert jobs == [
+        Job(("gcbc", "a-v0", "--variant", "two words")),
+        Job(("nf-gcbc", "a-v0")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no runs"),
+        ("gcbc\n", ":1: a run is an agent and a task"),
+        ("gcbc a\ngcbc a\n", ":2: stands there already"),
+        ("gcbc 'a\n", ":1: No closing quotation"),
+    ],
+)
+def test_what_is_no_suite_is_refused(tmp_path, text, words):
+    path = tmp_path / "bad.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_suite(path)
+
+
+def test_an_unknown_suite_is_answered_with_the_nearest():
+    with pytest.raises(UserError, match="gcbc"):
+        find_suite("gbcb")
+
+
+@pytest.mark.parametrize("name", known_suites())
+def test_every_run_of_our_suites_can_be_begun_and_has_its_own_folder(name, tmp_path):
+    folders = [
+        folder.path
+        for job in read_suite(find_suite(name))
+        for folder in plan(job.words, tmp_path).folders
+    ]
+    assert len(set(folders)) == len(folders)
+
+
+# The queue
+
+
+def test_every_command_runs_once_and_its_outcome_is_told(tmp_path):
+    commands = [python(f"print({i}); raise SystemExit({i})") for i in range(5)]
+    logs = [tmp_path / "logs" / f"{i}.log" for i in range(5)]
+    begun = []
+    outcomes = list(work_through(commands, logs, 2, begun.append))
+    assert begun == [0, 1, 2, 3, 4]
+    assert sorted((outcome.index, outcome.status) for outcome in outcomes) == [
+        (i, i) for i in range(5)
+    ]
+    assert [log.read_text() for log in logs] == [f"{i}\n" for i in range(5)]
+
+
+def test_lanes_share_the_cores(tmp_path):
+    mine = os.sched_getaffinity(0)
+    for lanes in (1, 2, len(mine), 2 * len(mine) + 1):
+        shares = share_cores(lanes)
+        assert len(shares) == lanes
+        assert set.union(*shares) == mine
+        if lanes <= len(mine):
+            assert sum(map(len, shares)) == len(mine), "no core twice"
+    code = "import os; print(sorted(os.sched_getaffinity(0)))"
+    logs = [tmp_path / "0.log", tmp_path / "1.log"]
+    list(work_through([python(code)] * 2, logs, 2))
+    assert [log.read_text().strip() for log in logs] == [str(sorted(s)) for s in share_cores(2)]
+
+
+def test_what_runs_is_interrupted_when_the_caller_stops(tmp_path):
+    code = (
+        "import time\n"
+        "try: print('begun', flush=True); time.sleep(60)\n"
+        "except KeyboardInterrupt: print('saved', flush=True)"
+    )
+    log = tmp_path / "long.log"
+    outcomes = work_through([python("pass"), python(code)], [tmp_path / "short.log", log], 2)
+    next(outcomes)
+    deadline = time.monotonic() + 30
+    while "begun" not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    outcomes.close()
+    assert log.read_text() == "begun\nsaved\n"
+
+
+# The command
+
+
+def test_a_suite_is_worked_through_and_taken_up(tmp_path, point_file, capsys):
+    suite = tmp_path / "mine.txt"
+    line = f"gcbc {MAZE} --dataset {point_file} {TINY}"
+    suite.write_text(f"{line} --seeds 0\n{line} --seeds 1\n")
+    runs, record = tmp_path / "runs", tmp_path / "records.jsonl"
+    command = ["suite", "run", str(suite), "--runs", str(runs), "--record", str(record)]
+
+    assert main(["suite", "status", str(suite), "--runs", str(runs)]) == 0
+    assert capsys.readouterr().out.count("waiting") == 2
+    assert main(command) == 0
+    assert "0 of 2 runs are finished" in capsys.readouterr().out
+    assert {record.seed for record in load_records([record])} == {0, 1}
+
+    # One run's result is lost: only that one is done again.
+    seeds = [runs / MAZE / "gcbc-laptop" / f"seed-{seed}" for seed in (0, 1)]
+    (seeds[1] / "result.json").unlink()
+    kept = (seeds[0] / "result.json").stat().st_mtime_ns
+    assert main(["suite", "status", str(suite), "--runs", str(runs)]) == 0
+    assert "at step 20 of 20" in capsys.readouterr().out
+    assert main(command) == 0
+    assert "1 of 2 runs are finished" in capsys.readouterr().out
+    assert (seeds[0] / "result.json").stat().st_mtime_ns == kept
+    assert (seeds[1] / "result.json").is_file()
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path, point_file, capsys):
+    suite = tmp_path / "mine.txt"
+    line = f"gcbc {MAZE} --dataset {point_file} {TINY}"
+    alone = write_data(tmp_path / "alone.npz")
+    validation_path(alone).unlink()
+    suite.write_text(f"gcbc {MAZE} --dataset {alone} {TINY} --variant bad\n{line}\n")
+    assert main(["suite", "run", str(suite), "--runs", str(tmp_path / "runs")]) == 2
+    error = capsys.readouterr().err
+    assert "1 runs did not finish" in error
+    assert "--variant bad" in error
+    assert (tmp_path / "runs" / MAZE / "gcbc-laptop" / "seed-0" / "result.json").is_file()
+
+
+def test_ctrl_c_stops_the_runs_and_the_command(tmp_path, point_file):
+    suite = tmp_path / "mine.txt"
+    suite.write_text(f"gcbc {MAZE} --dataset {point_file} {TINY} --steps 1000000\n")
+    words = ["suite", "run", str(suite), "--runs", str(tmp_path / "runs")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nfrl.cli.main", *words], stderr=subprocess.DEVNULL
+    )
+    folder = tmp_path / "runs" / MAZE / "gcbc-laptop" / "seed-0"
+    deadline = time.monotonic() + 90
+    while not (folder / "checkpoints").is_dir() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert list((folder / "checkpoints").glob("*.safetensors")), "the run saved"
