@@ -466,6 +466,24 @@ def test_the_mean_curve_is_the_mean_where_every_seed_has_values():
     np.testing.assert_allclose(mean.get_xydata(), [[1, 2], [2, 3], [3, 4]])
 
 
+def test_a_records_own_curve_is_drawn_where_its_folder_is_gone(tmp_path):
+    points = [{"step": 10 * i, "seconds": i, "score": i / 10} for i in (1, 2, 3)]
+    (record,) = records(make(curve=points))
+    assert record.curve == tuple(points)
+    file = tmp_path / "records.jsonl"
+    file.write_text(json.dumps(make(curve=points)) + "\n")
+    name = "cube-single-play-v0-learning.png"
+    assert name in {path.name for path in write_report([file], tmp_path / "out").files}
+    file.write_text(json.dumps(make()) + "\n")
+    assert name not in {path.name for path in write_report([file], tmp_path / "without").files}
+
+
+@pytest.mark.parametrize("curve", [{}, [1.0], [{"step": 1, "seconds": 2.0}]])
+def test_a_malformed_curve_is_refused(curve):
+    with pytest.raises(UserError, match="curve"):
+        records(make(curve=curve))
+
+
 def test_mazes_and_actions_of_any_size():
     generator = np.random.default_rng(0)
     maze = behaviour.Maze(np.pad(np.zeros((2, 3), bool), 1, constant_values=True), 4.0, (4.0, 4.0))

@@ -23,6 +23,7 @@ from nfrl.reports.style import (
 Metrics = Mapping[str, NDArray[np.float64]]
 # The first of these columns that was logged is drawn.
 _PANELS = (
+    ("success rate", ("score",)),
     ("training loss", ("loss", "actor_loss")),
     ("held-out log-likelihood", ("val_log_prob",)),
 )
@@ -31,7 +32,7 @@ _PANELS = (
 def learning_curves(
     title: str, groups: Sequence[Group], metrics: Sequence[Sequence[Metrics]]
 ) -> Figure | None:
-    """Draw loss and held-out log-likelihood against gradient steps and against minutes.
+    """Draw success, loss and held-out log-likelihood against gradient steps and minutes.
 
     Each seed is a light line, the mean over seeds a dark one, as far as every seed has come.
 

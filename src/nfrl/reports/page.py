@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from nfrl.errors import UserError
@@ -121,7 +122,7 @@ def make_pictures(
                 f"{title}: success on each goal with 95% intervals (Wilson, all episodes "
                 "together), each seed a dot; the dashed line is the paper's mean.",
             )
-            metrics = [[run.metrics() for run in _runs_of(group, by_record)] for group in members]
+            metrics = [_metrics_of(group, by_record) for group in members]
             add(
                 figures.learning_curves(title, members, metrics),
                 f"{name} learning",
@@ -137,6 +138,19 @@ def make_pictures(
             for run in _runs_of(group, by_record)[:1]:
                 _add_behaviour(add, run, task, label, colour, published)
     return pictures
+
+
+def _metrics_of(group: Group, by_record: Mapping[tuple[object, ...], Run]) -> list[figures.Metrics]:
+    """Return the metrics of each run of a group; without its folder, the record's own curve."""
+    found: list[figures.Metrics] = []
+    for record in (*group.records, *group.unscored):
+        if record.identity in by_record:
+            found.append(by_record[record.identity].metrics())
+        elif record.curve:
+            found.append(
+                {key: np.array([point[key] for point in record.curve]) for key in record.curve[0]}
+            )
+    return found
 
 
 def _runs_of(group: Group, by_record: Mapping[tuple[object, ...], Run]) -> list[Run]:

@@ -39,6 +39,7 @@ class Record:
         train_seconds: Time spent training.
         steps_per_second: Gradient steps per second.
         sample_ms: Milliseconds to sample one action.
+        curve: Step, seconds and score of each evaluation on the way.
         date: When it ended, in ISO 8601.
         status: ``finished``, or ``diverged``.
         extra: Whatever else the record says.
@@ -63,6 +64,7 @@ class Record:
     train_seconds: float | None = None
     steps_per_second: float | None = None
     sample_ms: float | None = None
+    curve: tuple[Mapping[str, float], ...] = ()
     date: str = ""
     status: str = "finished"
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -271,6 +273,15 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value
 
 
+def _curve(value: object) -> tuple[Mapping[str, float], ...]:
+    if not isinstance(value, list):
+        raise ValueError("a list of points")
+    return tuple(
+        {key: _number(_mapping(point).get(key)) for key in ("step", "seconds", "score")}
+        for point in value
+    )
+
+
 def _dataset(value: object) -> Mapping[str, Any]:
     dataset = _mapping(value)
     if dataset.get("transitions") is not None:
@@ -292,6 +303,7 @@ _FIELDS = {
     **dict.fromkeys(("seed", "steps", "episodes", "parameters"), _integer),
     **dict.fromkeys(("score", "train_seconds", "steps_per_second", "sample_ms"), _number),
     "scores": _numbers,
+    "curve": _curve,
     "interval": _pair,
     "dataset": _dataset,
     "config": _config,
