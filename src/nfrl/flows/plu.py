@@ -58,9 +58,9 @@ class PLULinear(AbstractBijection):
         (dim,) = self.shape
         lower_inverse = jsl.solve_triangular(lower, jnp.eye(dim), lower=True, unit_diagonal=True)
         upper_inverse = jsl.solve_triangular(upper, jnp.eye(dim))
-        x = x @ (upper_inverse @ lower_inverse)
-        return x[jnp.argsort(self.permutation)], -self.log_scale.sum()
+        inverse = (upper_inverse @ lower_inverse)[:, jnp.argsort(self.permutation)]
+        return x @ inverse, -self.log_scale.sum()
 
     def inverse_and_log_det(self, y, condition=None):
         lower, upper = self._triangles()
-        return y[self.permutation] @ (lower @ upper), self.log_scale.sum()
+        return y @ (lower @ upper)[jnp.argsort(self.permutation)], self.log_scale.sum()
