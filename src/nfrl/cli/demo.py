@@ -8,9 +8,8 @@ from pathlib import Path
 import tyro
 
 from nfrl.cli.report import show
-from nfrl.cli.train import TrainOptions, train
-from nfrl.tasks import find_task
-from nfrl.training.presets import find_preset
+from nfrl.cli.suite import work
+from nfrl.suites.jobs import Job
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +20,6 @@ class DemoOptions:
     """A small maze instead of a robot arm: about a minute in place of ten."""
     runs: Path = Path("runs/demo")
     """Where run folders and the report go."""
-    workers: int | None = None
-    """Processes that step environments; by default one per processor core."""
     seed: int = 0
     """The seed of both agents."""
 
@@ -32,12 +29,13 @@ class Scale:
     """What a demonstration takes on."""
 
     task: str
-    steps: int | None
-    data_episodes: int | None
+    steps: int
+    data_episodes: int
     episodes: int
 
 
-FULL = Scale("cube-single-play-v0", steps=None, data_episodes=150, episodes=50)
+# Less than the preset's data and steps: both agents, side by side, in about twelve minutes.
+FULL = Scale("cube-single-play-v0", steps=36_000, data_episodes=250, episodes=50)
 QUICK = Scale("pointmaze-medium-navigate-v0", steps=3000, data_episodes=20, episodes=5)
 
 
@@ -46,22 +44,14 @@ def run(arguments: Sequence[str]) -> None:
     options = tyro.cli(DemoOptions, args=list(arguments), prog="nfrl demo")
     scale = QUICK if options.quick else FULL
     began = time.monotonic()
-    task = find_task(scale.task)
-    for agent in ("nf-gcbc", "gcbc"):
-        preset = find_preset("laptop", agent, task)
-        train(
-            agent,
-            task,
-            TrainOptions(
-                agent=preset.agent,
-                training=preset.training,
-                steps=scale.steps,
-                seeds=(options.seed,),
-                data_episodes=scale.data_episodes,
-                episodes=scale.episodes,
-                workers=options.workers,
-                runs=options.runs,
-            ),
-        )
+    values = {
+        "--steps": scale.steps,
+        "--data-episodes": scale.data_episodes,
+        "--episodes": scale.episodes,
+        "--seeds": options.seed,
+    }
+    words = [str(word) for pair in values.items() for word in pair]
+    jobs = [Job((agent, scale.task, *words)) for agent in ("nf-gcbc", "gcbc")]
+    work("the demonstration", jobs, options.runs, lanes=None, record=None)
     show([options.runs], options.runs / "report")
     print(f"all in {(time.monotonic() - began) / 60:.1f} minutes; runs: {options.runs}")

@@ -60,38 +60,61 @@ def run(arguments: Sequence[str]) -> None:
         for name in known_suites():
             print(f"{name}: {len(read_suite(find_suite(name)))} runs")
     elif command == "run":
-        work(tyro.cli(RunOptions, args=rest, prog="nfrl suite run"))
+        options = tyro.cli(RunOptions, args=rest, prog="nfrl suite run")
+        if options.jobs is not None and options.jobs < 1:
+            raise UserError(f"jobs must be at least 1, not {options.jobs}")
+        jobs = read_suite(find_suite(options.suite))
+        work(options.suite, jobs, options.runs, lanes=options.jobs, record=options.record)
     elif command == "status":
         show(tyro.cli(StatusOptions, args=rest, prog="nfrl suite status"))
     else:
         raise unknown_name("suite command", command, ("run", "status", "list"))
 
 
-def work(options: RunOptions) -> None:
-    """Make the data that are missing, then work through the runs that are not finished."""
-    if options.jobs is not None and options.jobs < 1:
-        raise UserError(f"jobs must be at least 1, not {options.jobs}")
-    jobs = read_suite(find_suite(options.suite))
-    plans = [plan(job.words, options.runs) for job in jobs]
+def work(
+    title: str, jobs: Sequence[Job], runs: Path, *, lanes: int | None, record: Path | None
+) -> list[Plan]:
+    """Make the data that are missing, then work through the runs that are not finished.
+
+    Args:
+        title: What to call the whole.
+        jobs: The runs.
+        runs: Where run folders go.
+        lanes: Runs at a time; by default one per processor core.
+        record: A .jsonl file for the records; None for none.
+
+    Returns:
+        What each job asked for, with its run folders.
+
+    Raises:
+        UserError: Some runs did not finish; the message names them and what they printed.
+    """
+    plans = [plan(job.words, runs) for job in jobs]
     todo = [i for i in range(len(jobs)) if not _finished(plans[i])]
-    print(f"{options.suite}: {len(jobs) - len(todo)} of {len(jobs)} runs are finished")
+    print(f"{title}: {len(jobs) - len(todo)} of {len(jobs)} runs are finished")
     for i in todo:
         make_data(plans[i].task, plans[i].options)
-    lanes = min(options.jobs or os.cpu_count() or 1, max(len(todo), 1))
-    commands = [_command(jobs[i], options, lanes) for i in todo]
+    lanes = min(lanes or os.cpu_count() or 1, max(len(todo), 1))
+    commands = [_command(jobs[i], runs, record, lanes) for i in todo]
     logs = [plans[i].folders[0].path.with_suffix(".log") for i in todo]
-    failed = []
-    with progress(options.suite, len(todo), "runs") as update:
-        for done, outcome in enumerate(
-            work_through(commands, logs, lanes, lambda i: print(f"begun: {jobs[todo[i]].title}")), 1
-        ):
+    unfinished = []
+    total = sum(plan.training.steps for plan in plans)
+    with progress(title, total, "steps", done=_steps(plans)) as update:
+
+        def begun(index: int) -> None:
+            print(f"begun: {jobs[todo[index]].title}")
+
+        def meanwhile() -> None:
+            update(_steps(plans), f"{sum(map(_finished, plans))} of {len(plans)} runs finished")
+
+        for outcome in work_through(commands, logs, lanes, begun, meanwhile):
             i = todo[outcome.index]
-            if outcome.status and not _finished(plans[i]):
-                failed.append(f"{jobs[i].title} (see {logs[outcome.index]})")
+            if not _finished(plans[i]):
+                unfinished.append(f"{jobs[i].title} (see {logs[outcome.index]})")
             print(f"{_state(plans[i])}: {jobs[i].title} ({outcome.seconds / 60:.1f} min)")
-            update(done)
-    if failed:
-        raise UserError(f"{len(failed)} runs did not finish: {'; '.join(failed)}")
+    if unfinished:
+        raise UserError(f"{len(unfinished)} runs did not finish: {'; '.join(unfinished)}")
+    return plans
 
 
 def show(options: StatusOptions) -> None:
@@ -102,10 +125,10 @@ def show(options: StatusOptions) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-def _command(job: Job, options: RunOptions, lanes: int) -> list[str]:
-    words = [*job.words, "--runs", str(options.runs)]
-    if options.record is not None:
-        words += ["--record", str(options.record)]
+def _command(job: Job, runs: Path, record: Path | None, lanes: int) -> list[str]:
+    words = [*job.words, "--runs", str(runs)]
+    if record is not None:
+        words += ["--record", str(record)]
     if "--workers" not in job.words:
         words += ["--workers", str(max((os.cpu_count() or 1) // lanes, 1))]
     return [sys.executable, "-m", "nfrl.cli.main", "train", *words]
@@ -114,6 +137,11 @@ def _command(job: Job, options: RunOptions, lanes: int) -> list[str]:
 def _finished(planned: Plan) -> bool:
     results = [folder.read_result() for folder in planned.folders]
     return all(result is not None for result in results)
+
+
+def _steps(plans: Sequence[Plan]) -> int:
+    """Count the gradient steps that were made, of the seeds furthest behind."""
+    return sum(min(folder.last_step() for folder in planned.folders) for planned in plans)
 
 
 def _state(planned: Plan) -> str:

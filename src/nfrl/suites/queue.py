@@ -38,6 +38,7 @@ def work_through(
     logs: Sequence[Path],
     lanes: int,
     begun: Callable[[int], None] = lambda index: None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Iterator[Outcome]:
     """Run commands in their order, ``lanes`` at a time; yield each one's outcome as it ends.
 
@@ -49,6 +50,7 @@ def work_through(
         logs: A file for each command, written anew.
         lanes: How many run at a time.
         begun: Told the place of each command as it begins.
+        meanwhile: Called every second or so.
     """
     cores = share_cores(lanes)
     waiting = list(range(len(commands)))[::-1]
@@ -65,12 +67,21 @@ def work_through(
                 if process.poll() is not None:
                     del running[lane]
                     yield Outcome(index, process.returncode, time.monotonic() - since)
-            time.sleep(0.1)
+            if running:
+                meanwhile()
+                _wait([process for _, process, _ in running.values()], seconds=1.0)
     finally:
         for _, process, _ in running.values():
             process.send_signal(signal.SIGINT)
         for _, process, _ in running.values():
             process.wait()
+
+
+def _wait(processes: Sequence[subprocess.Popen], seconds: float) -> None:
+    """Wait until one of them has ended, or the time is over."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and all(process.poll() is None for process in processes):
+        time.sleep(0.05)
 
 
 def _start(command: Sequence[str], log: Path, cores: set[int]) -> subprocess.Popen:
