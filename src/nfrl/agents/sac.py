@@ -148,9 +148,7 @@ class SAC(eqx.Module):
             self._aggregate(_values(self.target_critics, batch.next_observations, next_actions))
             - temperature * next_log_probs
         )
-        targets = jax.lax.stop_gradient(
-            batch.rewards + config.discount * batch.masks * next_values
-        )
+        targets = jax.lax.stop_gradient(batch.rewards + config.discount * batch.masks * next_values)
         values = _values(networks.critics, batch.observations, batch.actions)
         critic_loss = jnp.square(values - targets).mean()
 

@@ -46,6 +46,11 @@ class TanhGaussian(eqx.Module):
             replace_fn=lambda array: INITIAL_SCALE * array,
         )
 
+    @property
+    def action_dim(self) -> int:
+        """Width of the action."""
+        return self.mlp.layers[-1].bias.size // 2
+
     def __call__(
         self, inputs: Float[Array, " inputs"]
     ) -> tuple[Float[Array, " action"], Float[Array, " action"]]:

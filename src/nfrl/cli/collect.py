@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from nfrl.errors import UserError, unknown_name
 from nfrl.experiment import commit, device, versions
 from nfrl.files import write_json
 from nfrl.progress import progress
+from nfrl.training.checkpoints import steps_in
 from nfrl.training.experts import EXPERTS, OnlineTraining, train_expert, write_expert
 from nfrl.training.run import RunFolder
 
@@ -24,8 +26,8 @@ USAGE = """usage: nfrl collect expert NAME [options]
 
   NAME    one of: {names}
 
-Trains the policy that runs (ant, humanoid) or dribbles (ant-ball) when maze data are made; the ant's
-comes with the package. An interrupted command is taken up by the same command.
+Trains the policy that runs (ant, humanoid) or dribbles (ant-ball) when maze data are made. The
+ant's comes with the package. What was interrupted goes on when the command is given again.
 for example:
   nfrl collect expert ant --run runs/expert-ant
   nfrl collect expert humanoid --workers 16 --install"""
@@ -48,6 +50,8 @@ class ExpertOptions:
     The outcome is the same."""
     run: Path | None = None
     """The run's folder; by default runs/expert-NAME."""
+    score_steps: int = 1000
+    """Steps in each of the 16 directions that the score is measured in."""
     install: bool = False
     """Put the weights where `nfrl data make` finds them, before those that are shipped."""
 
@@ -79,8 +83,8 @@ def make_expert(mover: Body, options: ExpertOptions) -> Path:
     training = options.training
     if options.steps is not None:
         training = dataclasses.replace(training, steps=options.steps)
-    if options.seed < 0 or options.workers < 0:
-        raise UserError("seed and workers must be at least 0")
+    if options.seed < 0 or options.workers < 0 or options.score_steps < 1:
+        raise UserError("seed and workers must be at least 0, score-steps at least 1")
     folder = RunFolder(options.run or Path("runs", f"expert-{mover.name}"))
     asked = {
         "expert": mover.name,
@@ -99,10 +103,17 @@ def make_expert(mover: Body, options: ExpertOptions) -> Path:
         )
     weights = folder.path / f"{mover.name}.safetensors"
     if folder.read_result() is None:
-        _train(folder, mover, options, training, weights)
+        try:
+            _train(folder, mover, options, training, weights)
+        except KeyboardInterrupt:
+            saved = max(steps_in(folder.checkpoints), default=0)
+            print(f"interrupted; the same command goes on from step {saved}", file=sys.stderr)
+            raise
         result = {
             **asked,
-            "score": score(read_expert(weights), mover, seed=options.seed),
+            "score": score(
+                read_expert(weights), mover, seed=options.seed, steps=options.score_steps
+            ),
             "train_seconds": round(folder.seconds_until(training.steps), 1),
             "versions": versions(),
             "commit": commit(),

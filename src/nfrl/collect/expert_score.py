@@ -46,7 +46,8 @@ def walk(
         angle = 2 * np.pi * index / directions
         direction = np.array([np.cos(angle), np.sin(angle)])
         places, falls, episode, over = [np.zeros(2)], 0, 0, True
-        observation = before = np.empty(0)
+        observation: NDArray = np.empty(0)
+        before: NDArray = np.empty(0)
         for _ in range(steps):
             if over:
                 seeds = np.random.SeedSequence(seed, spawn_key=(index, episode))

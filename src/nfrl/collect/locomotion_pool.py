@@ -1,6 +1,7 @@
 """Many bodies stepped together, in this process or in several, with the same outcome."""
 
 import contextlib
+import itertools
 import multiprocessing
 import signal
 from multiprocessing.connection import Connection
@@ -103,9 +104,9 @@ class Pool:
         bounds = np.linspace(0, environments, min(workers, environments) + 1).astype(int)
         context = multiprocessing.get_context("spawn")
         try:
-            for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+            for first, last in itertools.pairwise(bounds.tolist()):
                 ours, theirs = context.Pipe()
-                share = range(int(first), int(last))
+                share = range(first, last)
                 process = context.Process(target=_serve, args=(theirs, body, share, seed))
                 process.daemon = True
                 process.start()

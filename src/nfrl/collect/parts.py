@@ -98,7 +98,11 @@ class Plan:
     def _experts(self) -> dict[str, Any]:
         """The weights that the data hang on, where they hang on any."""
         names = self.recipe.experts
-        return {"experts": {name: ogbench.sha256(find_expert(name)) for name in names}} if names else {}
+        return (
+            {"experts": {name: ogbench.sha256(find_expert(name)) for name in names}}
+            if names
+            else {}
+        )
 
     def is_made(self, split: str) -> bool:
         """Whether the finished file of a split is there, and made by such a plan."""

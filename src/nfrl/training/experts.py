@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.optimization import mean_metrics
 from nfrl.agents.sac import SAC, SACConfig
@@ -155,23 +155,17 @@ def train_expert(
         for step in range(start, training.steps, training.call):
             if step == start or step % training.checkpoint_every == 0:
                 observations = pool.reset(step // training.checkpoint_every)
-            random = step < training.random_steps
-            experience = []
-            for time_step in range(training.rollout):
-                key = jr.fold_in(act_key, step + time_step)
-                actions = np.asarray(_act(agent.policy, jnp.asarray(observations), key, random))
-                outcome = pool.step(actions)
-                experience.append(_experience(observations, actions, outcome))
-                tally.add(outcome)
-                observations = outcome.observations
-            joined = Experience(*map(np.concatenate, zip(*experience, strict=True)))
-            count = 0 if random else training.call // training.update_every
-            agent, replay, metrics = learn(agent, replay, joined, update_key, step, count)
+            observations, new = _rollout(
+                pool, agent.policy, observations, act_key, step, training, tally
+            )
+            learns = step >= training.random_steps
+            count = training.call // training.update_every if learns else 0
+            agent, replay, metrics = learn(agent, replay, new, update_key, step, count)
             rows.append(metrics)
             step += training.call
             if step % training.log_every == 0:
                 seconds = earlier + time.perf_counter() - began
-                line = tally.line(body) | _averages(rows)
+                line = tally.line() | _averages(rows)
                 if not all(np.isfinite(list(line.values()))):
                     raise UserError(
                         f"step {step}: the losses are not finite ({line}); last good checkpoint: "
@@ -237,40 +231,57 @@ class Tally:
     """What the environments gave since the last line of metrics."""
 
     def __init__(self) -> None:
-        self._reward = self._falls = 0.0
+        self._reward = self._ends = 0.0
         self._steps = 0
 
     def add(self, outcome: Outcome) -> None:
         """Count one step of all environments."""
         self._reward += float(outcome.rewards.sum())
-        self._falls += float((1 - outcome.masks).sum())
+        self._ends += float((1 - outcome.masks).sum())
         self._steps += len(outcome.rewards)
 
-    def line(self, body: Body) -> dict[str, float]:
+    def line(self) -> dict[str, float]:
         """Return the mean reward of a step, and ends of all reward in a thousand steps."""
         return {
             "reward": self._reward / self._steps,
-            "ends_per_1000": 1000 * self._falls / self._steps,
+            "ends_per_1000": 1000 * self._ends / self._steps,
         }
 
 
-@partial(eqx.filter_jit)
-def _act(policy: Any, observations: Array, key: PRNGKeyArray, random: bool) -> Array:
+def _rollout(
+    pool: Pool,
+    policy: TanhGaussian,
+    observations: np.ndarray,
+    key: PRNGKeyArray,
+    step: int,
+    training: OnlineTraining,
+    tally: Tally,
+) -> tuple[np.ndarray, Experience]:
+    """Step all environments a few times; return what to act on next, and what happened."""
+    rows = []
+    random = step < training.random_steps
+    for time_step in range(training.rollout):
+        step_key = jr.fold_in(key, step + time_step)
+        actions = np.asarray(_act(policy, jnp.asarray(observations), step_key, random))
+        outcome = pool.step(actions)
+        tally.add(outcome)
+        rows.append(
+            (observations, actions, outcome.rewards, outcome.masks, outcome.next_observations)
+        )
+        observations = outcome.observations
+    columns = (jnp.asarray(np.concatenate(column)) for column in zip(*rows, strict=True))
+    return observations, Experience(*columns)
+
+
+@eqx.filter_jit
+def _act(
+    policy: TanhGaussian, observations: Array, key: PRNGKeyArray, random: bool
+) -> Float[Array, "environments action"]:
     if random:
-        shape = (len(observations), policy.mlp.layers[-1].bias.size // 2)
+        shape = (len(observations), policy.action_dim)
         return jr.uniform(key, shape, minval=-1.0, maxval=1.0)
     keys = jr.split(key, len(observations))
     return jax.vmap(policy.sample_and_log_prob)(observations, keys)[0]
-
-
-def _experience(observations: np.ndarray, actions: np.ndarray, outcome: Outcome) -> Experience:
-    return Experience(
-        observations=observations,
-        actions=actions,
-        rewards=outcome.rewards,
-        masks=outcome.masks,
-        next_observations=outcome.next_observations,
-    )
 
 
 def _averages(rows: list[dict[str, Array]]) -> dict[str, float]:
