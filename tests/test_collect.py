@@ -382,7 +382,7 @@ def test_who_plays_and_what_he_is_shown(experts, monkeypatch, name, dribbles):
     monkeypatch.setattr("nfrl.collect.soccer.load_expert", players.__getitem__)
     soccer = SoccerCollector(recipe(name))
     modes = set()
-    for index in range(6):
+    for index in range(20):
         for player in players.values():
             player.seen.clear()
         episode = soccer.episode(episode_seeds(0, "train", index), 5)

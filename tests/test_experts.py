@@ -43,16 +43,22 @@ def seeds(*key: int) -> np.random.SeedSequence:
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_an_episode_depends_on_its_seeds_and_actions_alone(name):
+def test_an_episode_depends_on_its_seeds_and_actions_alone(name, monkeypatch):
+    monkeypatch.setattr("nfrl.collect.locomotion.RESAMPLE_INTERVAL", 10)
     one, other = Locomotion(body(name)), Locomotion(body(name))
     assert (one.observation_dim, one.action_dim) == SIZES[name]
     assert one._environment.unwrapped.dt == pytest.approx(body(name).seconds)
     actions = np.random.default_rng(0).uniform(-1, 1, (30, one.action_dim))
     first = [one.reset(seeds(1)), *(one.step(action) for action in actions)]
-    for neighbour in range(2, 4):  # Whatever was played before, here or elsewhere.
+    # Whatever was played here before, and is played elsewhere in between.
+    for neighbour in range(2, 4):
         other.reset(seeds(neighbour))
         other.step(actions[0])
-    again = [other.reset(seeds(1)), *(other.step(action) for action in actions)]
+    again: list = [other.reset(seeds(1))]
+    one.reset(seeds(4))
+    for action in actions:
+        again.append(other.step(action))
+        one.step(-action)
     np.testing.assert_array_equal(first[0], again[0])
     for (seen, *rest), (seen_again, *rest_again) in zip(first[1:], again[1:], strict=True):
         np.testing.assert_array_equal(seen, seen_again)
