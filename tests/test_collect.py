@@ -5,6 +5,7 @@ import functools
 import http.server
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
-from nfrl.collect import catalog, manipulation, parts, resolve
+from nfrl.collect import catalog, expert_policy, manipulation, parts, resolve
 from nfrl.collect.catalog import RECIPES, recipe
 from nfrl.collect.collectors import open_collector
 from nfrl.collect.episode import episode_seeds, retry_seeds
@@ -52,12 +54,18 @@ def assert_same(one, other):
 
 
 def test_the_catalog_has_ogbenchs_sizes():
-    assert len(RECIPES) == 9 * 2 + 4 * 2
+    # Point, ant (no one explores the giant maze), humanoid, soccer.
+    assert len(RECIPES) == 9 * 2 + 4 * 2 + 4 * 3 - 1 + 3 * 2 + 2 * 2
     sizes = {name: (each.episodes, each.steps) for name, each in RECIPES.items()}
     assert sizes["cube-single-play-v0"] == (1000, 1001)
     assert sizes["puzzle-4x6-noisy-v0"] == (5000, 1001)
     assert sizes["pointmaze-giant-navigate-v0"] == (500, 2001)
     assert sizes["pointmaze-large-stitch-v0"] == (5000, 201)
+    assert sizes["antmaze-large-navigate-v0"] == (1000, 1001)
+    assert sizes["antmaze-teleport-explore-v0"] == (10000, 501)
+    assert sizes["humanoidmaze-giant-navigate-v0"] == (1000, 4001)
+    assert sizes["antsoccer-medium-stitch-v0"] == (8000, 501)
+    assert recipe("antsoccer-arena-stitch-v0").experts == ("ant", "ant-ball")
     assert recipe("scene-noisy-v0").environment == "scene-v0"
     with pytest.raises(UserError, match="cube-single-play-v0"):
         recipe("cube-singel-play-v0")
@@ -88,7 +96,7 @@ def test_arguments_out_of_range_are_refused(arguments, word):
 
 def test_nothing_here_imports_jax():
     code = (
-        "import sys, nfrl.collect.resolve, nfrl.collect.pointmaze, nfrl.collect.manipulation;"
+        "import sys, nfrl.collect.resolve, nfrl.collect.soccer, nfrl.collect.manipulation;"
         "assert 'jax' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment())
@@ -201,10 +209,10 @@ def distances(maze: np.ndarray, start: tuple[int, int]) -> dict[tuple[int, int],
 def test_stitch_goes_four_cells_and_stays():
     stitch = collector(STITCH)
     maze = stitch._environment.maze_map
-    for start in stitch._cells:
+    for start in stitch._maze.cells:
         found = distances(maze, start)
         fours = {cell for cell, distance in found.items() if distance == 4}
-        assert set(stitch._goals(start)) == fours
+        assert set(stitch._maze.goals("stitch", start)) == fours
     reached = 0
     for index in range(10):
         positions = stitch.episode(episode_seeds(0, "train", index), 201)["qpos"].astype(float)
@@ -226,16 +234,191 @@ def test_navigate_goes_all_over_the_maze():
 
 def test_the_closed_cell_of_the_teleport_maze():
     teleport = collector("pointmaze-teleport-stitch-v0")
-    assert teleport._goals((1, 7)) == [(1, 7)]
+    assert teleport._maze.goals("stitch", (1, 7)) == [(1, 7)]
 
 
 def test_corridors():
-    from nfrl.collect.pointmaze import is_corridor
+    from nfrl.collect.mazes import is_corridor
 
     maze = np.array([[1, 1, 1, 1], [1, 0, 0, 1], [1, 0, 1, 1], [1, 0, 1, 1], [1, 1, 1, 1]])
     assert not is_corridor(maze, (1, 1))  # a corner
     assert is_corridor(maze, (2, 1))
     assert not is_corridor(maze, (3, 1))  # a dead end
+
+
+# What experts walk through
+
+
+@pytest.fixture(scope="module")
+def experts(tmp_path_factory):
+    """A folder with experts of random weights, which flail about; they are found by name."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, (inputs, outputs) in {
+        "ant": (29, 8),
+        "ant-ball": (42, 8),
+        "humanoid": (69, 21),
+    }.items():
+        rng = np.random.default_rng(inputs)
+        arrays = {
+            "0.weight": rng.normal(size=(inputs, 16)) / 4,
+            "0.bias": np.zeros(16),
+            "1.weight": rng.normal(size=(16, 2 * outputs)) / 4,
+            "1.bias": np.zeros(2 * outputs),
+        }
+        data = safetensors.numpy.save({k: v.astype(np.float32) for k, v in arrays.items()})
+        write_atomically(folder / "experts" / f"{name}.safetensors", lambda f, d=data: f.write(d))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NFRL_DATA", str(folder))
+        yield folder
+
+
+EXPERT_DATA = {
+    "antmaze-medium-navigate-v0": (29, 8),
+    "antmaze-large-stitch-v0": (29, 8),
+    "antmaze-teleport-explore-v0": (29, 8),
+    "humanoidmaze-medium-navigate-v0": (69, 21),
+    "antsoccer-arena-navigate-v0": (42, 8),
+    "antsoccer-medium-stitch-v0": (42, 8),
+}
+
+
+@pytest.mark.parametrize("name", EXPERT_DATA)
+def test_an_experts_episode_depends_on_its_seeds_alone(experts, name):
+    first = collector(name).episode(episode_seeds(0, "train", 7), 30)
+    other = collector(name).episode(episode_seeds(0, "train", 1), 30)
+    np.random.seed(123)  # noqa: NPY002 - what an environment draws from.
+    assert_same(collector(name).episode(episode_seeds(0, "train", 7), 30), first)
+    assert not np.array_equal(other["observations"], first["observations"])
+    assert (first["observations"].shape[1], first["actions"].shape[1]) == EXPERT_DATA[name]
+    assert np.abs(first["actions"]).max() <= 1
+
+
+def test_the_ant_data_hang_on_the_experts_weights(experts, tmp_path, monkeypatch):
+    """And on nothing else: one worker or two, and the provenance says which weights."""
+    name, sizes = "antmaze-medium-navigate-v0", {"episodes": 3, "steps": 700, "progress": False}
+    one = make_dataset(name, path=tmp_path / "one.npz", workers=1, **sizes)
+    two = make_dataset(name, path=tmp_path / "two.npz", workers=2, **sizes)
+    assert one.read_bytes() == two.read_bytes()
+    weights = ogbench.sha256(experts / "experts" / "ant.safetensors")
+    assert ogbench.provenance(one)["experts"] == {"ant": weights}
+    # With other weights the file that is there is another one.
+    elsewhere = tmp_path / "experts" / "ant.safetensors"
+    elsewhere.parent.mkdir()
+    shutil.copy(experts / "experts" / "humanoid.safetensors", elsewhere)
+    monkeypatch.setenv("NFRL_DATA", str(tmp_path))
+    with pytest.raises(UserError, match="--force"):
+        make_dataset(name, path=one, workers=1, **sizes)
+
+
+def test_a_missing_expert_is_said_before_anything_is_begun(tmp_path, monkeypatch):
+    monkeypatch.setenv("NFRL_DATA", str(tmp_path))
+    monkeypatch.setattr(expert_policy, "SHIPPED", tmp_path)
+    for force in (False, True):
+        with pytest.raises(UserError, match="nfrl collect expert humanoid --install"):
+            make_dataset("humanoidmaze-medium-stitch-v0", episodes=1, force=force)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Recorded:
+    """Stands for an expert: keeps what it is shown, and does nothing."""
+
+    def __init__(self, action_dim=8):
+        self.seen = []
+        self.action_dim = action_dim
+
+    def __call__(self, observation):
+        self.seen.append(observation)
+        return np.zeros(self.action_dim)
+
+
+def test_the_ant_expert_is_shown_its_body_and_the_way(experts, monkeypatch):
+    from nfrl.collect.mazes import MazeCollector
+
+    expert = Recorded()
+    monkeypatch.setattr("nfrl.collect.mazes.load_expert", lambda name: expert)
+    ant = MazeCollector(recipe("antmaze-medium-stitch-v0"))
+    episode = ant.episode(episode_seeds(0, "train", 3), 40)
+    seen = np.array(expert.seen)
+    np.testing.assert_allclose(seen[:, :27], episode["observations"][:, 2:], atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(seen[:, 27:], axis=1), 1, atol=1e-5)
+    # It points at the centre of a free neighbour that is nearer to the goal.
+    environment = ant._environment
+    xy = episode["qpos"][0, :2].astype(float)
+    cell = environment.xy_to_ij(xy)
+    goal = environment.xy_to_ij(environment.cur_goal_xy)
+    found = distances(environment.maze_map, goal)
+    ways = [
+        c for c in found if found[c] == found[cell] - 1 and abs(np.subtract(c, cell)).sum() == 1
+    ]
+    centres = [np.array(environment.ij_to_xy(way)) - xy for way in ways]
+    assert any(np.allclose(c / np.linalg.norm(c), seen[0, 27:], atol=1e-3) for c in centres)
+    # The noise is that of the data set.
+    assert np.std(episode["actions"]) == pytest.approx(0.2, rel=0.15)
+
+
+def test_explore_takes_a_new_direction_every_ten_steps(experts, monkeypatch):
+    from nfrl.collect.mazes import MazeCollector
+
+    expert = Recorded()
+    monkeypatch.setattr("nfrl.collect.mazes.load_expert", lambda name: expert)
+    episode = MazeCollector(recipe("antmaze-medium-explore-v0")).episode(
+        episode_seeds(0, "train", 0), 60
+    )
+    directions = np.array(expert.seen)[:, 27:]
+    changes = [i for i in range(1, 60) if (directions[i] != directions[i - 1]).any()]
+    assert changes == [10, 20, 30, 40, 50]
+    # Clipped noise of standard deviation 1: a third of the actions lie at the bounds.
+    assert np.mean(np.abs(episode["actions"]) == 1) == pytest.approx(0.317, abs=0.08)
+
+
+@pytest.mark.parametrize(
+    ("name", "dribbles"),
+    [("antsoccer-arena-navigate-v0", None), ("antsoccer-medium-stitch-v0", True)],
+)
+def test_who_plays_and_what_he_is_shown(experts, monkeypatch, name, dribbles):
+    from nfrl.collect.soccer import SoccerCollector
+
+    players = {"ant": Recorded(), "ant-ball": Recorded()}
+    monkeypatch.setattr("nfrl.collect.soccer.load_expert", players.__getitem__)
+    soccer = SoccerCollector(recipe(name))
+    modes = set()
+    for index in range(20):
+        for player in players.values():
+            player.seen.clear()
+        episode = soccer.episode(episode_seeds(0, "train", index), 5)
+        agent, ball = episode["qpos"][:, :2], episode["qpos"][:, -7:-5]
+        apart = np.linalg.norm(agent - ball, axis=1)
+        walked, kicked = (np.array(players[player].seen) for player in ("ant", "ant-ball"))
+        assert len(walked) + len(kicked) == 5
+        modes.add(len(kicked) > 0)
+        if dribbles is None:
+            assert len(walked) == (apart > 2).sum()
+            if len(walked) == 5:
+                way = (ball - agent) / apart[:, None]
+                np.testing.assert_allclose(walked[:, 27:], way, atol=1e-4)
+        if len(kicked) == 5:
+            np.testing.assert_allclose(kicked[:, 38:40], ball - agent, atol=1e-4)
+            np.testing.assert_allclose(kicked[:, :13], episode["qpos"][:, 2:15], atol=1e-4)
+            np.testing.assert_allclose(kicked[:, 13:18], episode["qpos"][:, 17:], atol=1e-4)
+            np.testing.assert_allclose(kicked[:, 18:38], episode["qvel"], atol=1e-4)
+            if dribbles:
+                assert apart[0] < 4
+                assert np.linalg.norm(kicked[0, 40:]) < 8  # To a neighbouring cell.
+        if len(walked) == 5:
+            np.testing.assert_allclose(walked[:, :13], episode["qpos"][:, 2:15], atol=1e-4)
+            np.testing.assert_allclose(walked[:, 13:27], episode["qvel"][:, :14], atol=1e-4)
+    if dribbles:
+        assert modes == {True, False}
+
+
+def test_who_is_stuck():
+    from nfrl.collect.soccer import _is_stuck
+
+    here = [np.zeros(2)] * 151
+    assert _is_stuck(here)
+    assert not _is_stuck(here[:150])
+    assert not _is_stuck([*here[:75], np.array([3.0, 0.0]), *here[:75]])
+    assert _is_stuck([np.array([9.0, 0.0]), *here])
 
 
 # The files

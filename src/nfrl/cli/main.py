@@ -10,6 +10,7 @@ COMMANDS = {
     "demo": "make data, train NF-GCBC and its Gaussian twin, evaluate, show the comparison",
     "tasks": "list the tasks, their data, and the paper's scores",
     "data": "make a data set (data make NAME), or say what a file holds (data check FILE)",
+    "collect": "train a locomotion expert that maze data are made with (collect expert NAME)",
     "train": "train an agent on a task, evaluate it, record the result",
     "suite": "work through many runs: suite run NAME, suite status NAME",
     "resume": "go on with a run that was interrupted",

@@ -7,7 +7,7 @@ from typing import Literal
 from nfrl.data import ogbench
 from nfrl.errors import unknown_name
 
-Family = Literal["manipulation", "pointmaze"]
+Family = Literal["manipulation", "maze", "soccer"]
 
 # Raised whenever the same name, seed and steps would give other data than before.
 REVISION = 1
@@ -21,9 +21,10 @@ class Recipe:
         name: The data set's name, as in OGBench: ``cube-single-play-v0``.
         environment: The Gymnasium id it is collected in: ``cube-single-v0``.
         family: The module of this room that collects it.
-        kind: OGBench's data set type: play, noisy, navigate or stitch.
+        kind: OGBench's data set type: play, noisy, navigate, stitch or explore.
         episodes: Training episodes of the full data set; validation has a tenth as many.
         steps: Rows per episode; the last is the final observation.
+        experts: The trained policies that act in it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Recipe:
     kind: str
     episodes: int
     steps: int
+    experts: tuple[str, ...] = ()
 
     def file(self, episodes: int | None = None, seed: int = 0) -> Path:
         """Name its training file in the folder of data sets.
@@ -78,23 +80,46 @@ def _manipulation() -> list[Recipe]:
     ]
 
 
-def _pointmaze() -> list[Recipe]:
-    recipes = []
-    for maze in ("medium", "large", "giant", "teleport"):
-        # The giant maze is crossed in more steps: half as many episodes, twice as long.
-        navigate = (500, 2001) if maze == "giant" else (1000, 1001)
-        for kind, (episodes, steps) in {"navigate": navigate, "stitch": (5000, 201)}.items():
-            recipes.append(
-                Recipe(
-                    name=f"pointmaze-{maze}-{kind}-v0",
-                    environment=f"pointmaze-{maze}-v0",
-                    family="pointmaze",
-                    kind=kind,
-                    episodes=episodes,
-                    steps=steps,
-                )
-            )
-    return recipes
+# Episodes and rows per episode (OGBench, table of data sets): who is slower, or has farther to go,
+# is given more.
+_NAVIGATE, _STITCH, _EXPLORE = (1000, 1001), (5000, 201), (10000, 501)
+_MAZES: dict[tuple[str, str], dict[str, tuple[int, int]]] = {
+    ("pointmaze", "medium"): {"navigate": _NAVIGATE, "stitch": _STITCH},
+    ("pointmaze", "large"): {"navigate": _NAVIGATE, "stitch": _STITCH},
+    ("pointmaze", "giant"): {"navigate": (500, 2001), "stitch": _STITCH},
+    ("pointmaze", "teleport"): {"navigate": _NAVIGATE, "stitch": _STITCH},
+    ("antmaze", "medium"): {"navigate": _NAVIGATE, "stitch": _STITCH, "explore": _EXPLORE},
+    ("antmaze", "large"): {"navigate": _NAVIGATE, "stitch": _STITCH, "explore": _EXPLORE},
+    ("antmaze", "giant"): {"navigate": (500, 2001), "stitch": _STITCH},
+    ("antmaze", "teleport"): {"navigate": _NAVIGATE, "stitch": _STITCH, "explore": _EXPLORE},
+    ("humanoidmaze", "medium"): {"navigate": (1000, 2001), "stitch": (5000, 401)},
+    ("humanoidmaze", "large"): {"navigate": (1000, 2001), "stitch": (5000, 401)},
+    ("humanoidmaze", "giant"): {"navigate": (1000, 4001), "stitch": (10000, 401)},
+    ("antsoccer", "arena"): {"navigate": _NAVIGATE, "stitch": _STITCH},
+    ("antsoccer", "medium"): {"navigate": (4000, 1001), "stitch": (8000, 501)},
+}
+_EXPERTS: dict[str, tuple[str, ...]] = {
+    "pointmaze": (),
+    "antmaze": ("ant",),
+    "humanoidmaze": ("humanoid",),
+    "antsoccer": ("ant", "ant-ball"),
+}
 
 
-RECIPES: dict[str, Recipe] = {each.name: each for each in [*_manipulation(), *_pointmaze()]}
+def _mazes() -> list[Recipe]:
+    return [
+        Recipe(
+            name=f"{mover}-{maze}-{kind}-v0",
+            environment=f"{mover}-{maze}-v0",
+            family="soccer" if mover == "antsoccer" else "maze",
+            kind=kind,
+            episodes=episodes,
+            steps=steps,
+            experts=_EXPERTS[mover],
+        )
+        for (mover, maze), kinds in _MAZES.items()
+        for kind, (episodes, steps) in kinds.items()
+    ]
+
+
+RECIPES: dict[str, Recipe] = {each.name: each for each in [*_manipulation(), *_mazes()]}

@@ -31,7 +31,11 @@ def open_collector(recipe: Recipe) -> Collector:
             from nfrl.collect.manipulation import ManipulationCollector
 
             return ManipulationCollector(recipe)
-        case "pointmaze":
-            from nfrl.collect.pointmaze import PointMazeCollector
+        case "maze":
+            from nfrl.collect.mazes import MazeCollector
 
-            return PointMazeCollector(recipe)
+            return MazeCollector(recipe)
+        case "soccer":
+            from nfrl.collect.soccer import SoccerCollector
+
+            return SoccerCollector(recipe)

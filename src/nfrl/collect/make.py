@@ -68,6 +68,7 @@ def make_dataset(
         KeyboardInterrupt: After saying how to go on.
     """
     plan = _plan(recipe(name), episodes, seed, path, steps)
+    plan.identity()  # That an expert is missing is said before anything is begun.
     workers = _at_least("workers", os.cpu_count() or 1 if workers is None else workers, 1)
     splits = [split for split in SPLITS if force or not plan.is_made(split)]
     if not splits:

@@ -22,6 +22,7 @@ import numpy as np
 import nfrl
 from nfrl.collect.catalog import REVISION, Recipe
 from nfrl.collect.episode import Episode
+from nfrl.collect.expert_policy import find_expert
 from nfrl.data import ogbench
 from nfrl.errors import UserError
 from nfrl.files import write_atomically, write_json
@@ -91,7 +92,17 @@ class Plan:
             "steps": self.steps,
             "episodes": self.episodes,
             "revision": REVISION,
+            **self._experts(),
         }
+
+    def _experts(self) -> dict[str, Any]:
+        """The weights that the data hang on, where they hang on any."""
+        names = self.recipe.experts
+        return (
+            {"experts": {name: ogbench.sha256(find_expert(name)) for name in names}}
+            if names
+            else {}
+        )
 
     def is_made(self, split: str) -> bool:
         """Whether the finished file of a split is there, and made by such a plan."""

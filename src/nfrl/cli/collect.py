@@ -1,0 +1,161 @@
+"""``nfrl collect expert NAME``: train a locomotion policy that data are collected with."""
+
+import dataclasses
+import datetime
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from nfrl.agents.sac import SACConfig
+from nfrl.collect.expert_policy import expert_folder, read_expert
+from nfrl.collect.expert_score import score
+from nfrl.collect.locomotion import BODIES, Body, body
+from nfrl.errors import UserError, unknown_name
+from nfrl.experiment import commit, device, versions
+from nfrl.files import write_json
+from nfrl.progress import progress
+from nfrl.training.checkpoints import steps_in
+from nfrl.training.experts import EXPERTS, OnlineTraining, train_expert, write_expert
+from nfrl.training.run import RunFolder
+
+USAGE = """usage: nfrl collect expert NAME [options]
+
+  NAME    one of: {names}
+
+Trains the policy that runs (ant, humanoid) or dribbles (ant-ball) when maze data are made. The
+ant's comes with the package. What was interrupted goes on when the command is given again.
+for example:
+  nfrl collect expert ant --run runs/expert-ant
+  nfrl collect expert humanoid --workers 16 --install"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExpertOptions:
+    """Train a locomotion expert, measure it, and write its weights."""
+
+    agent: SACConfig
+    """The algorithm's own values."""
+    training: OnlineTraining
+    """How long, and how acting and learning alternate."""
+    steps: int | None = None
+    """Environment steps (the same as --training.steps)."""
+    seed: int = 0
+    """Of the weights, the actions and the environments."""
+    workers: int = 0
+    """Processes that step the environments; 0 steps them here, the best for an ant on few cores.
+    The outcome is the same."""
+    run: Path | None = None
+    """The run's folder; by default runs/expert-NAME."""
+    score_steps: int = 1000
+    """Steps in each of the 16 directions that the score is measured in."""
+    install: bool = False
+    """Put the weights where `nfrl data make` finds them, before those that are shipped."""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse the words after ``nfrl collect`` and do it."""
+    action, *rest = arguments or [""]
+    if action != "expert" or not rest or rest[0].startswith("-"):
+        print(USAGE.format(names=", ".join(BODIES)))
+        if action not in ("expert", "-h", "--help"):
+            raise UserError(f"collect takes expert, not {action!r}")
+        if action == "expert" and not {"-h", "--help"} & set(rest):
+            raise unknown_name("expert", "".join(rest[:1]), BODIES)
+        return
+    mover = body(rest[0])
+    agent, training = EXPERTS[mover.name]
+    options = tyro.cli(
+        ExpertOptions,
+        args=rest[1:],
+        prog=f"nfrl collect expert {mover.name}",
+        default=ExpertOptions(agent, training),
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    print(make_expert(mover, options))
+
+
+def make_expert(mover: Body, options: ExpertOptions) -> Path:
+    """Train an expert, from wherever its run stands; return the file of its weights."""
+    training = options.training
+    if options.steps is not None:
+        training = dataclasses.replace(training, steps=options.steps)
+    if options.seed < 0 or options.workers < 0 or options.score_steps < 1:
+        raise UserError("seed and workers must be at least 0, score-steps at least 1")
+    folder = RunFolder(options.run or Path("runs", f"expert-{mover.name}"))
+    asked = {
+        "expert": mover.name,
+        "environment": mover.environment,
+        "seed": options.seed,
+        "agent": _plain(options.agent),
+        "training": _plain(training),
+    }
+    if not folder.is_begun:
+        folder.write_config({**asked, "versions": versions(), "commit": commit()})
+    begun = folder.read_config()
+    if other := [key for key, value in asked.items() if begun.get(key) != value]:
+        raise UserError(
+            f"{folder.path} holds a run with another {other[0]} ({begun.get(other[0])}, not "
+            f"{asked[other[0]]}); name another folder with --run"
+        )
+    weights = folder.path / f"{mover.name}.safetensors"
+    if folder.read_result() is None:
+        try:
+            _train(folder, mover, options, training, weights)
+        except KeyboardInterrupt:
+            saved = max(steps_in(folder.checkpoints), default=0)
+            print(f"interrupted; the same command goes on from step {saved}", file=sys.stderr)
+            raise
+        result = {
+            **asked,
+            "score": score(
+                read_expert(weights), mover, seed=options.seed, steps=options.score_steps
+            ),
+            "train_seconds": round(folder.seconds_until(training.steps), 1),
+            "versions": versions(),
+            "commit": commit(),
+            "device": device(),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        write_json(weights.with_suffix(".json"), result)
+        folder.write_result(result)
+    if options.install:
+        target = expert_folder() / weights.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for suffix in (".json", ".safetensors"):
+            shutil.copyfile(weights.with_suffix(suffix), target.with_suffix(suffix))
+        return target
+    return weights
+
+
+def _train(
+    folder: RunFolder, mover: Body, options: ExpertOptions, training: OnlineTraining, weights: Path
+) -> None:
+    with progress(f"training the {mover.name} expert", training.steps, "steps") as update:
+
+        def report(step: int, metrics: dict[str, float]) -> None:
+            figures = [f"{metrics['rate']:.0f} steps/s", f"reward {metrics['reward']:.3f} a step"]
+            figures.append(f"{metrics['ends_per_1000']:.1f} ends in 1000")
+            update(step, ", ".join(figures))
+
+        agent = train_expert(
+            folder,
+            mover,
+            options.agent,
+            training,
+            seed=options.seed,
+            workers=options.workers,
+            report=report,
+        )
+    write_expert(agent.policy, weights)
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """Give a configuration's values as JSON would."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in dataclasses.asdict(config).items()
+    }

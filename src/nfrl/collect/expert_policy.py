@@ -1,0 +1,97 @@
+"""Locomotion experts, run in NumPy: what collects data knows nothing of JAX.
+
+An expert is a file ``NAME.safetensors`` (a policy's weights) and ``NAME.json`` beside it (who made
+it, and how well it does). Those that were trained here come with the package; others are trained by
+``nfrl collect expert NAME --install`` and lie in the folder of data sets, under ``experts``.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from nfrl.collect.locomotion import body
+from nfrl.data import ogbench
+from nfrl.errors import UserError
+
+SHIPPED = Path(__file__).with_name("experts")
+
+
+class ExpertPolicy:
+    """The mode of a tanh-Gaussian policy: tanh of the first half of a ReLU network's output.
+
+    Args:
+        weights: Per layer (inputs, outputs) float32, as `nfrl.networks.Linear` stores them.
+        biases: Per layer (outputs,) float32.
+    """
+
+    def __init__(self, weights: list[NDArray], biases: list[NDArray]):
+        *self._hidden, (weight, bias) = zip(weights, biases, strict=True)
+        self.action_dim = len(bias) // 2
+        self.observation_dim = weights[0].shape[0]
+        # The other half is the standard deviation, and an expert shows its best.
+        self._last = np.ascontiguousarray(weight[:, : self.action_dim]), bias[: self.action_dim]
+
+    def __call__(self, observation: NDArray) -> NDArray[np.float32]:
+        """Return the action (a,) in [-1, 1] for an observation (d,)."""
+        x = observation.astype(np.float32)
+        for weight, bias in self._hidden:
+            x = np.maximum(x @ weight + bias, 0)
+        weight, bias = self._last
+        return np.tanh(x @ weight + bias)
+
+
+def expert_folder() -> Path:
+    """Give the folder where experts lie that were trained on this machine."""
+    return ogbench.dataset_directory() / "experts"
+
+
+def find_expert(name: str) -> Path:
+    """Find an expert's weights: one trained on this machine, else the one that was shipped.
+
+    Args:
+        name: "ant", "ant-ball" or "humanoid".
+
+    Raises:
+        UserError: There is no such expert, or nobody has trained it yet.
+    """
+    body(name)
+    for folder in (expert_folder(), SHIPPED):
+        path = folder / f"{name}.safetensors"
+        if path.is_file():
+            return path
+    raise UserError(
+        f"these data need the {name} expert, which is not there yet; train it: "
+        f"nfrl collect expert {name} --install"
+    )
+
+
+def load_expert(name: str) -> ExpertPolicy:
+    """Load an expert by its name; see `find_expert` for the errors."""
+    return read_expert(find_expert(name))
+
+
+def read_expert(path: Path) -> ExpertPolicy:
+    """Read an expert's file.
+
+    Raises:
+        UserError: It is missing or cut short, or holds something else.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            layers = len(list(file.keys())) // 2
+            weights = [file.get_tensor(f"{i}.weight") for i in range(layers)]
+            biases = [file.get_tensor(f"{i}.bias") for i in range(layers)]
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{path}: not an expert's weights ({error})") from error
+    if not layers:
+        raise UserError(f"{path}: not an expert's weights (no layers)")
+    return ExpertPolicy(weights, biases)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read what is written beside an expert's weights: its training and its score."""
+    return json.loads(path.with_suffix(".json").read_text())
