@@ -19,6 +19,7 @@ import numpy as np
 from nfrl.agents import AGENTS, Agent, AgentConfig
 from nfrl.agents.acting import batched_policy
 from nfrl.collect import resolve, rewards
+from nfrl.collect.rewarded import RewardedEnvironment
 from nfrl.data import ogbench
 from nfrl.data.dataset import Dataset
 from nfrl.errors import UserError
@@ -27,7 +28,7 @@ from nfrl.evaluation.rollout import evaluate
 from nfrl.evaluation.video import VideoUnavailable, record_video
 from nfrl.files import write_atomically
 from nfrl.networks import count_parameters
-from nfrl.progress import progress
+from nfrl.progress import Update, progress
 from nfrl.speed import sampling_milliseconds
 from nfrl.tasks import find_task
 from nfrl.training.offline import (
@@ -37,6 +38,7 @@ from nfrl.training.offline import (
     load_agent,
     train,
 )
+from nfrl.training.online import OnlineSteps, go_online, load_online
 from nfrl.training.run import RunFolder
 
 PACKAGES = ("nfrl", "jax", "equinox", "flowjax", "optax", "numpy", "ogbench", "mujoco", "gymnasium")
@@ -76,10 +78,19 @@ class Experiment:
     """Evaluation episodes per goal; 0 for no evaluation."""
     curve_episodes: int = 10
     """Episodes per goal of each evaluation on the way, where ``training`` asks for some."""
+    online_steps: int = 0
+    """Steps in the environment that follow the offline run; 0 for an offline run alone."""
+
+    @property
+    def offline(self) -> "Experiment":
+        """The offline run that this one begins with: itself, if nothing follows."""
+        return dataclasses.replace(self, online_steps=0)
 
     def run_folders(self, root: Path) -> list[RunFolder]:
         """Return the folder of each seed below a root."""
-        return run_folders(root, self.task, self.agent, self.preset, self.variant, self.seeds)
+        return run_folders(
+            root, self.task, self.agent, self.preset, self.variant, self.seeds, self.online_steps
+        )
 
     def to_json(self, seed: int) -> dict[str, Any]:
         """Return config.json of one of the seeds."""
@@ -115,10 +126,17 @@ class Experiment:
 
 
 def run_folders(
-    root: Path, task: str, agent: str, preset: str, variant: str, seeds: Sequence[int]
+    root: Path,
+    task: str,
+    agent: str,
+    preset: str,
+    variant: str,
+    seeds: Sequence[int],
+    online_steps: int = 0,
 ) -> list[RunFolder]:
-    """Return the run folder of each seed: ROOT/TASK/AGENT-PRESET[-VARIANT]/seed-N."""
+    """Return the run folder of each seed: ROOT/TASK/AGENT-PRESET[-VARIANT][-online]/seed-N."""
     name = f"{agent}-{preset}" + (f"-{variant}" if variant else "")
+    name += "-online" if online_steps else ""
     return [RunFolder(root / task / name / f"seed-{seed}") for seed in seeds]
 
 
@@ -165,6 +183,8 @@ def run(
     results = [_finished_result(folder) for folder in folders]
     if None not in results:
         return [result for result in results if result is not None]
+    if experiment.online_steps:
+        return _run_online(experiment, folders, workers=workers, video=video, show=show)
     dataset, validation = load_data(experiment)
     for folder, seed in zip(folders, experiment.seeds, strict=True):
         if not folder.is_begun:
@@ -180,6 +200,52 @@ def run(
             save_samples(folder, agent, validation)
             score(experiment, seed, folder, agent, workers=workers, video=video, show=show)
     return [result for folder in folders if (result := folder.read_result())]
+
+
+def _run_online(
+    experiment: Experiment,
+    folders: Sequence[RunFolder],
+    *,
+    workers: int | None,
+    video: bool,
+    show: bool,
+) -> list[dict[str, Any]]:
+    """Go on from the offline run, which is made first if it is not there."""
+    task, offline = find_task(experiment.task), experiment.offline
+    root = folders[0].path.parent.parent.parent
+    befores = offline.run_folders(root)
+    offline_results = run(offline, befores, workers=workers, show=show)
+    dataset, validation = load_data(experiment)
+    results = []
+    for seed, folder, before, first in zip(
+        experiment.seeds, folders, befores, offline_results, strict=True
+    ):
+        if (finished := _finished_result(folder)) is not None:
+            results.append(finished)
+            continue
+        if not folder.is_begun:
+            folder.write_config(experiment.to_json(seed))
+        title = f"training {experiment.agent} on in {experiment.task}"
+        with progress(title, experiment.online_steps, "steps", show=show) as update:
+
+            def report(step: int, metrics: dict[str, float], update: Update = update) -> None:
+                update(step, f"loss {metrics['loss']:.3f}, reward {metrics['reward']:.3f}")
+
+            agent = go_online(
+                folder,
+                load_trained(offline, before),
+                RewardedEnvironment(task.environment, task.horizon, seed),
+                dataset,
+                OnlineSteps(experiment.online_steps, experiment.training.batch_size),
+                seed=seed,
+                report=report,
+            )
+        save_samples(folder, agent, validation)
+        result = score(experiment, seed, folder, agent, workers=workers, video=video, show=show)
+        result |= {"online_steps": experiment.online_steps, "offline_score": first["score"]}
+        folder.write_result(result)
+        results.append(result)
+    return results
 
 
 def score(
@@ -261,6 +327,10 @@ def load_trained(experiment: Experiment, folder: RunFolder, step: int | None = N
     Raises:
         UserError: There is no such checkpoint, or it is cut short.
     """
+    if experiment.online_steps:
+        sizes = (experiment.dataset.observation_dim, experiment.dataset.action_dim)
+        like = experiment.agent_config.build(jax.random.key(0), *sizes, experiment.training.steps)
+        return load_online(folder, like, sizes, experiment.online_steps)
     return load_agent(
         folder,
         experiment.agent_config,
@@ -367,7 +437,8 @@ def describe_result(
         "task": experiment.task,
         "agent": experiment.agent,
         "preset": experiment.preset,
-        "variant": experiment.variant,
+        # Runs that went on are no repetitions of those that did not.
+        "variant": _variant(experiment),
         "seed": seed,
         "steps": steps,
         "status": "diverged" if agent is None else "finished",
@@ -392,6 +463,11 @@ def describe_result(
         and round(sampling_milliseconds(agent, experiment.dataset.observation_dim), 3),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def _variant(experiment: Experiment) -> str:
+    words = [experiment.variant] if experiment.variant else []
+    return "-".join([*words, "online"] if experiment.online_steps else words)
 
 
 def versions() -> dict[str, str]:

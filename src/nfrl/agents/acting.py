@@ -1,6 +1,7 @@
 """Agents as plain functions of NumPy arrays, for environments that know nothing of JAX."""
 
 from collections.abc import Callable
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -26,7 +27,11 @@ def batched_policy(agent: Agent, seed: int = 0) -> Act:
         the others of shape (n,), to actions of shape (n, action). A row's random key is made of
         the seed, its episode and its time, so its action does not depend on the other rows.
     """
-    agent = without_optimizer(agent)
+    return partial(compile_act(seed), without_optimizer(agent))
+
+
+def compile_act(seed: int) -> Callable[..., np.ndarray]:
+    """Return what :func:`batched_policy` does as a function of the agent too, which may change."""
 
     @eqx.filter_jit
     def act(
@@ -39,11 +44,15 @@ def batched_policy(agent: Agent, seed: int = 0) -> Act:
         return jax.vmap(one)(observations, goals, episodes, times)
 
     def policy(
-        observations: np.ndarray, goals: np.ndarray, episodes: np.ndarray, times: np.ndarray
+        agent: Agent,
+        observations: np.ndarray,
+        goals: np.ndarray,
+        episodes: np.ndarray,
+        times: np.ndarray,
     ) -> np.ndarray:
         return np.asarray(
             act(
-                agent,
+                without_optimizer(agent),
                 jnp.asarray(observations),
                 jnp.asarray(goals),
                 jnp.asarray(episodes, jnp.uint32),

@@ -19,6 +19,8 @@ from nfrl.training.offline import NonFiniteLossError, OfflineTraining
 from nfrl.training.presets import PRESETS, PresetName, find_preset
 from nfrl.training.run import RunFolder
 
+# They learn from any transitions; the others need the data's next actions or have no use for more.
+ONLINE = ("nf-rlbc", "fql")
 AgentConfigT = TypeVar("AgentConfigT")
 
 USAGE = """usage: nfrl train AGENT TASK [options]
@@ -46,6 +48,9 @@ class TrainOptions(Generic[AgentConfigT]):
     gives its result on two processor cores in minutes."""
     steps: int | None = None
     """Gradient steps (the same as --training.steps)."""
+    online_steps: int = 0
+    """Steps in the environment that follow the offline run, each with a gradient step (nf-rlbc and
+    fql)."""
     seeds: tuple[int, ...] = (0,)
     """One run each; they train together."""
     variant: str = ""
@@ -107,7 +112,13 @@ def plan(arguments: Sequence[str], runs: Path | None = None) -> Plan:
     task = find_task(task_name)
     options = _parse(agent, task, rest if runs is None else ["--runs", str(runs), *rest])
     folders = run_folders(
-        options.runs, task.name, agent, options.preset, options.variant, options.seeds
+        options.runs,
+        task.name,
+        agent,
+        options.preset,
+        options.variant,
+        options.seeds,
+        options.online_steps,
     )
     return Plan(agent, task, options, _training(options), folders)
 
@@ -123,6 +134,8 @@ def train(agent: str, task: Task, options: TrainOptions) -> list[RunFolder]:
         raise UserError(f"curve-episodes must be at least 1, not {options.curve_episodes}")
     if options.workers is not None and options.workers < 1:
         raise UserError(f"workers must be at least 1, not {options.workers}")
+    if options.online_steps and agent not in ONLINE:
+        raise UserError(f"--online-steps is for {' and '.join(ONLINE)}, not for {agent}")
     data_file = make_data(task, options)
     experiment = Experiment(
         task=task.name,
@@ -135,6 +148,7 @@ def train(agent: str, task: Task, options: TrainOptions) -> list[RunFolder]:
         dataset=describe_dataset(task.dataset, data_file),
         episodes=options.episodes,
         curve_episodes=options.curve_episodes,
+        online_steps=options.online_steps,
     )
     folders = experiment.run_folders(options.runs)
     _refuse_other_runs(experiment, folders)

@@ -34,6 +34,13 @@ def save(path: Path, tree: object, *, step: int) -> None:
     write_atomically(path, lambda file: file.write(data))
 
 
+def save_only(folder: Path, tree: object, *, step: int) -> None:
+    """Write a folder's checkpoint, and only then forget those before it: for large ones."""
+    save(path_of(folder, step), tree, step=step)
+    for path in list(steps_in(folder).values())[:-1]:
+        path.unlink()
+
+
 def load(path: Path, like: Tree) -> Tree:
     """Read a checkpoint into a pytree of the same structure.
 

@@ -175,7 +175,7 @@ def train_expert(
                 report(step, line | {"rate": (step - start) / (time.perf_counter() - began)})
                 tally, rows = Tally(), []
             if step % training.checkpoint_every == 0 or step == training.steps:
-                _save(run, agent, replay, step)
+                checkpoints.save_only(run.checkpoints, (agent, replay), step=step)
             if interrupted():
                 raise KeyboardInterrupt
     return agent
@@ -287,10 +287,3 @@ def _act(
 def _averages(rows: list[dict[str, Array]]) -> dict[str, float]:
     rows = [row for row in rows if row]
     return {name: float(np.mean([row[name] for row in rows])) for name in (rows or [{}])[0]}
-
-
-def _save(run: RunFolder, agent: SAC, replay: Replay, step: int) -> None:
-    """Write the checkpoint, and only then forget the one before: the replay is large."""
-    checkpoints.save(checkpoints.path_of(run.checkpoints, step), (agent, replay), step=step)
-    for path in list(checkpoints.steps_in(run.checkpoints).values())[:-1]:
-        path.unlink()

@@ -1,0 +1,226 @@
+"""Going on from an offline run in the environment itself: act, store, update, in turn.
+
+A batch is drawn from the offline data and the new experience together, each transition as likely as
+any other. A new episode begins at every checkpoint, so that a checkpoint (agent and replay) is all
+that the rest of the run depends on: a resumed run is an uninterrupted one to the bit.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from nfrl.agents import Agent
+from nfrl.agents.acting import Act, compile_act
+from nfrl.agents.optimization import mean_metrics
+from nfrl.collect.rewarded import RewardedEnvironment
+from nfrl.data.dataset import Dataset
+from nfrl.data.replay import Experience, Replay, add, empty_replay, sample
+from nfrl.data.samplers import Transitions
+from nfrl.errors import UserError
+from nfrl.training import checkpoints
+from nfrl.training.interruption import interruption
+from nfrl.training.offline import NonFiniteLossError, Report
+from nfrl.training.run import RunFolder
+
+ROLLOUT = 20
+"""Environment steps, and as many updates, between two calls of the compiled updates."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OnlineSteps:
+    """How long, and how often things are written down."""
+
+    steps: int
+    """Environment steps, with a gradient step each."""
+    batch_size: int = 256
+    """Transitions a gradient step."""
+    log_every: int = 1000
+    """Steps between two lines of metrics."""
+    checkpoint_every: int = 5000
+    """Steps between checkpoints, where a new episode begins."""
+
+    def __post_init__(self):
+        if self.steps < 1 or self.batch_size < 1:
+            raise UserError("online-steps and batch-size must be at least 1")
+        for name, divisor in (
+            ("steps", ROLLOUT),
+            ("log_every", ROLLOUT),
+            ("checkpoint_every", self.log_every),
+        ):
+            if getattr(self, name) % divisor:
+                raise UserError(f"online {name.replace('_', '-')} must be a multiple of {divisor}")
+
+
+def go_online(
+    run: RunFolder,
+    agent: Agent,
+    environment: RewardedEnvironment,
+    dataset: Dataset,
+    training: OnlineSteps,
+    *,
+    seed: int,
+    report: Report = lambda step, metrics: None,
+) -> Agent:
+    """Train an agent on in its environment, from the checkpoint that the run holds, if any.
+
+    Args:
+        run: Where metrics and checkpoints go.
+        agent: The agent as it left its offline run.
+        environment: What to act in.
+        dataset: The offline data, with rewards.
+        training: How long.
+        seed: Of the actions and the batches.
+        report: Told the step and the metrics after each line of metrics.
+
+    Returns:
+        The trained agent.
+
+    Raises:
+        NonFiniteLossError: A loss was not finite.
+        KeyboardInterrupt: What came after the last checkpoint is lost.
+    """
+    observation_dim, action_dim = dataset.observations.shape[1], dataset.actions.shape[1]
+    replay = empty_replay(training.steps, observation_dim, action_dim)
+    found = checkpoints.steps_in(run.checkpoints)
+    start = max(found, default=0)
+    if start:
+        agent, replay = checkpoints.load(found[start], (agent, replay))
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    run.truncate_metrics(start)
+    earlier, began = run.seconds_until(start), time.perf_counter()
+    learn = compile_updates(agent, dataset, training.batch_size)
+    act = compile_act(seed)
+    rows: list[dict[str, Array]] = []
+    tally = _Tally()
+    observation = np.empty(0, np.float32)
+    with interruption() as interrupted:
+        for step in range(start, training.steps, ROLLOUT):
+            if step % training.checkpoint_every == 0:
+                # Numbers of episodes that no stretch between checkpoints shares with another.
+                observation = environment.begin(step)
+            new, observation = _roll_out(partial(act, agent), environment, observation, step, tally)
+            agent, replay, metrics = learn(agent, replay, new, jr.key(seed), step)
+            rows.append(metrics)
+            step += ROLLOUT
+            if step % training.log_every == 0 or step == training.steps:
+                seconds = earlier + time.perf_counter() - began
+                line = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+                if not np.isfinite(line["loss"]):
+                    raise NonFiniteLossError(
+                        f"seed {seed}: the loss of the updates before online step {step} is not "
+                        "finite; a lower learning rate helps",
+                        seed,
+                    )
+                line |= tally.line()
+                run.append_metrics({"step": step, "seconds": round(seconds, 3), **line})
+                report(step, line)
+                rows, tally = [], _Tally()
+            if step % training.checkpoint_every == 0 or step == training.steps:
+                checkpoints.save_only(run.checkpoints, (agent, replay), step=step)
+            if interrupted():
+                raise KeyboardInterrupt
+    return agent
+
+
+def load_online(run: RunFolder, agent: Agent, dataset_shape: tuple[int, int], steps: int) -> Agent:
+    """Load the agent that :func:`go_online` left; ``agent`` gives the structure."""
+    found = checkpoints.steps_in(run.checkpoints)
+    if not found:
+        raise UserError(f"{run.path} has no checkpoint yet")
+    replay = empty_replay(steps, *dataset_shape)
+    return checkpoints.load(found[max(found)], (agent, replay))[0]
+
+
+def compile_updates(
+    agent: Agent, dataset: Dataset, batch_size: int
+) -> Callable[[Agent, Replay, Experience, PRNGKeyArray, int], tuple[Agent, Replay, dict]]:
+    """Compile ``ROLLOUT`` updates into one call; the replay passed to it is consumed."""
+    _, static = eqx.partition(agent, eqx.is_array)
+
+    @partial(jax.jit, donate_argnames="replay")
+    def advance(
+        dynamic: Any, replay: Replay, new: Experience, key: PRNGKeyArray, data: Dataset
+    ) -> Any:
+        replay = add(replay, new)
+
+        def update(dynamic: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Array]]:
+            batch_key, update_key = jr.split(key)
+            agent = eqx.combine(dynamic, static)
+            batch = draw_from_both(agent, data, replay, batch_key, batch_size)
+            agent, metrics = agent.update(batch, update_key)
+            return eqx.filter(agent, eqx.is_array), metrics
+
+        dynamic, metrics = jax.lax.scan(update, dynamic, jr.split(key, ROLLOUT))
+        return dynamic, replay, mean_metrics(metrics)
+
+    def learn(
+        agent: Agent, replay: Replay, new: Experience, key: PRNGKeyArray, step: int
+    ) -> tuple[Agent, Replay, dict[str, Array]]:
+        dynamic = eqx.filter(agent, eqx.is_array)
+        dynamic, replay, metrics = advance(dynamic, replay, new, jr.fold_in(key, step), dataset)
+        return eqx.combine(dynamic, static), replay, metrics
+
+    return learn
+
+
+def draw_from_both(
+    agent: Agent, dataset: Dataset, replay: Replay, key: PRNGKeyArray, batch_size: int
+) -> Transitions:
+    """Draw from the data and the replay together, uniformly over all transitions."""
+    choice_key, old_key, new_key = jr.split(key, 3)
+    count_new = jnp.minimum(replay.added, len(replay.rows.rewards))
+    share = count_new / (count_new + len(dataset.transitions))
+    take_new = jr.uniform(choice_key, (batch_size,)) < share
+    old = agent.draw(dataset, old_key, batch_size)
+    new = sample(replay, new_key, batch_size)
+    both = Transitions(**new._asdict(), next_actions=jnp.zeros_like(new.actions))
+
+    def choose(new: Array, old: Array) -> Array:
+        return jnp.where(take_new.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(choose, both, old)
+
+
+class _Tally:
+    """What the environment gave since the last line of metrics."""
+
+    def __init__(self) -> None:
+        self.rewards: list[float] = []
+        self.outcomes: list[bool] = []
+
+    def line(self) -> dict[str, float]:
+        """Return the mean reward of a step, and the share of finished episodes that succeeded."""
+        line = {"reward": float(np.mean(self.rewards))}
+        return line | ({"online_success": float(np.mean(self.outcomes))} if self.outcomes else {})
+
+
+def _roll_out(
+    act: Act,
+    environment: RewardedEnvironment,
+    observation: np.ndarray,
+    first: int,
+    tally: _Tally,
+) -> tuple[Experience, np.ndarray]:
+    """Take ``ROLLOUT`` steps; return what happened, and what to act on next."""
+    rows = []
+    for time_step in range(first, first + ROLLOUT):
+        state = observation[None]
+        # The key is of (seed, 0, step): an action depends on nothing else.
+        action = act(state, state, np.zeros(1), np.full(1, time_step))[0]
+        step = environment.step(action)
+        rows.append((observation, action, step.reward, step.mask, step.next_observation))
+        tally.rewards.append(step.reward)
+        if step.ended:
+            tally.outcomes.append(step.success)
+        observation = step.observation
+    columns = (jnp.asarray(np.stack(column), jnp.float32) for column in zip(*rows, strict=True))
+    return Experience(*columns), observation

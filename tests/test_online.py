@@ -1,0 +1,147 @@
+"""Going on from an offline run: the batch's two sources, the environment, and resuming."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from nfrl.agents import NFRLBCConfig
+from nfrl.cli.main import main
+from nfrl.collect.rewarded import RewardedEnvironment, Step
+from nfrl.data.dataset import Dataset
+from nfrl.data.replay import Experience, add, empty_replay
+from nfrl.errors import UserError
+from nfrl.training import checkpoints, online
+from nfrl.training.online import ROLLOUT, OnlineSteps, draw_from_both, go_online, load_online
+from nfrl.training.run import RunFolder
+
+CONFIG = NFRLBCConfig(blocks=1, channels=8, encoder=(8,), condition_dim=4, critic=(8,))
+TASK = "cube-single-play-singletask-task2-v0"
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    """Return data whose every number is negative, so that new experience can be told apart."""
+    generator = np.random.default_rng(0)
+    return Dataset.from_arrays(
+        observations=-generator.uniform(0.1, 1, (60, 3)),
+        actions=-generator.uniform(0.1, 1, (60, 2)),
+        terminals=np.arange(60) % 20 == 19,
+        rewards=-np.ones(60),
+        masks=np.ones(60),
+    )
+
+
+@pytest.fixture(scope="module")
+def agent():
+    return CONFIG.build(jr.key(0), 3, 2, 100)
+
+
+class Corridor:
+    """Stands in for a simulator: walks to the right as the first action says, five steps long."""
+
+    def begin(self, episode):
+        self.state, self.time = np.full(3, 0.01 * (episode % 7 + 1), np.float32), 0
+        self.episode = episode
+        return self.state
+
+    def step(self, action):
+        self.time += 1
+        self.state = reached = np.abs(self.state + np.float32(0.1) * np.abs(action[0]))
+        ended = self.time == 5
+        following = self.begin(self.episode + 1) if ended else reached
+        return Step(-1.0, 1.0, reached, following, False, ended)
+
+
+@pytest.mark.parametrize("count", [0, 19, 57, 570])
+def test_every_transition_old_or_new_is_as_likely(agent, data, count):
+    replay = empty_replay(600, 3, 2)
+    if count:
+        ones = jnp.ones((count, 3))
+        new = Experience(ones, ones[:, :2], ones[:, 0], ones[:, 0], ones)
+        replay = add(replay, new)
+    batch = draw_from_both(agent, data, replay, jr.key(1), 20_000)
+    is_new = np.asarray(batch.rewards) > 0
+    share = count / (count + 57)  # 60 rows, three of which lead nowhere
+    assert abs(is_new.mean() - share) < 4 * np.sqrt(0.25 / 20_000)
+    for field in ("observations", "actions", "next_observations"):
+        values = np.asarray(getattr(batch, field))
+        assert (values[is_new] > 0).all(), "a row is of one source"
+        assert (values[~is_new] < 0).all()
+
+
+def test_a_resumed_run_is_an_uninterrupted_one_to_the_bit(agent, data, tmp_path, monkeypatch):
+    training = OnlineSteps(6 * ROLLOUT, 8, log_every=ROLLOUT, checkpoint_every=2 * ROLLOUT)
+    whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
+    last = go_online(whole, agent, Corridor(), data, training, seed=3)
+    assert list(checkpoints.steps_in(whole.checkpoints)) == [6 * ROLLOUT], "only the last is kept"
+
+    class Killed(Exception):
+        pass
+
+    def stop(step, _):
+        if step == 3 * ROLLOUT:
+            raise Killed
+
+    with pytest.raises(Killed):
+        go_online(broken, agent, Corridor(), data, training, seed=3, report=stop)
+    go_online(broken, agent, Corridor(), data, training, seed=3)
+    (one,), (other,) = (checkpoints.steps_in(r.checkpoints).values() for r in (whole, broken))
+    assert one.read_bytes() == other.read_bytes()
+    lines = [
+        [json.loads(line) | {"seconds": 0} for line in run.metrics_file.read_text().splitlines()]
+        for run in (whole, broken)
+    ]
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == 6
+
+    loaded = load_online(whole, CONFIG.build(jr.key(9), 3, 2, 100), (3, 2), training.steps)
+    for a, b in zip(jax.tree.leaves(loaded.policy), jax.tree.leaves(last.policy), strict=True):
+        np.testing.assert_array_equal(a, b)
+    before = agent.policy.encoder.layers[0].weight
+    assert (last.policy.encoder.layers[0].weight != before).any(), "it learnt"
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(agent, data, tmp_path):
+    bad = dataclasses.replace(data, rewards=data.rewards.at[:].set(jnp.nan))
+    training = OnlineSteps(ROLLOUT, 8, log_every=ROLLOUT, checkpoint_every=ROLLOUT)
+    with pytest.raises(online.NonFiniteLossError, match="seed 3"):
+        go_online(RunFolder(tmp_path), agent, Corridor(), bad, training, seed=3)
+
+
+@pytest.mark.parametrize(
+    "values", [{"steps": 0}, {"steps": 30}, {"checkpoint_every": 1500}, {"batch_size": 0}]
+)
+def test_bad_values_are_refused(values):
+    with pytest.raises(UserError, match="must be"):
+        OnlineSteps(**{"steps": 100, **values})
+
+
+def test_an_episode_depends_on_its_number_and_its_actions_alone():
+    ones, others = (RewardedEnvironment("cube-single-singletask-task2-v0", 3, 0) for _ in "ab")
+    others.begin(5)
+    others.step(np.ones(5, np.float32))
+    actions = np.random.default_rng(0).uniform(-1, 1, (4, 5)).astype(np.float32)
+    seen = []
+    for environment in (ones, others):
+        first = environment.begin(2)
+        seen.append((first, [environment.step(action) for action in actions]))
+    np.testing.assert_array_equal(seen[0][0], seen[1][0])
+    for one, other in zip(seen[0][1], seen[1][1], strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+    ended = [step.ended for step in seen[0][1]]
+    assert ended == [False, False, True, False], "cut off at the horizon"
+    third = seen[0][1][2]
+    assert (third.next_observation != third.observation).any(), "a new episode has begun"
+    assert (third.reward, third.mask) == (-1.0, 1.0)
+    np.testing.assert_array_equal(third.observation, ones.begin(3))
+
+
+def test_only_agents_that_can_go_on_do(capsys):
+    assert main(["train", "iql", TASK, "--online-steps", "100"]) == 2
+    assert "nf-rlbc and fql" in capsys.readouterr().err
