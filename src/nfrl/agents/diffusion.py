@@ -75,7 +75,7 @@ def sample(
     """
     steps = len(beta)
     kept = np.cumprod(1 - beta)
-    first_key, *keys = jr.split(key, steps + 1)
+    keys = jr.split(key, steps + 1)
     added = np.sqrt(beta) * (np.arange(steps) > 0)
 
     def denoise(x: Array, step: tuple) -> tuple[Array, None]:
@@ -86,7 +86,7 @@ def sample(
 
     schedule = (np.arange(steps, dtype=np.float32), beta, 1 - kept, added)
     backwards = [jnp.asarray(values[::-1]) for values in schedule]
-    return jax.lax.scan(denoise, jr.normal(first_key, (dim,)), (*backwards, jnp.stack(keys)))[0]
+    return jax.lax.scan(denoise, jr.normal(keys[0], (dim,)), (*backwards, keys[1:]))[0]
 
 
 class NoisePredictor(eqx.Module):
