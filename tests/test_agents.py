@@ -1,4 +1,4 @@
-"""The agents as values: pure updates, actions from keys, what each can and cannot represent."""
+"""Goal-conditioned agents as values: pure updates, actions from keys, what each can represent."""
 
 import dataclasses
 from functools import partial
@@ -12,7 +12,7 @@ import optax
 import pytest
 from jax.scipy.stats import norm
 
-from nfrl.agents import AGENTS, FMGCBCConfig, GCBCConfig, NFGCBCConfig
+from nfrl.agents import GOAL_CONDITIONED, FMGCBCConfig, GCBCConfig, NFGCBCConfig
 from nfrl.agents.acting import batched_policy, without_optimizer
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state, mean_metrics
 from nfrl.data.samplers import GoalBatch
@@ -28,7 +28,7 @@ TINY = {
 STOCHASTIC = ["nf-gcbc", "fm-gcbc"]
 
 
-@pytest.fixture(params=list(AGENTS))
+@pytest.fixture(params=list(GOAL_CONDITIONED))
 def name(request):
     return request.param
 
@@ -38,7 +38,9 @@ def agents():
     """Return every agent, untrained; they are values, so that all tests can share them."""
     # Programs that run briefly are not worth optimising.
     jax.config.update("jax_disable_most_optimizations", True)
-    yield {name: TINY[name].build(jr.key(0), OBSERVATION, ACTION, STEPS) for name in AGENTS}
+    yield {
+        name: TINY[name].build(jr.key(0), OBSERVATION, ACTION, STEPS) for name in GOAL_CONDITIONED
+    }
     jax.config.update("jax_disable_most_optimizations", False)
 
 

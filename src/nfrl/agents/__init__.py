@@ -1,10 +1,16 @@
 """One file per algorithm, each read top to bottom like its equations."""
 
 from nfrl.agents.agent import Agent, AgentConfig
+from nfrl.agents.bc import BCConfig
 from nfrl.agents.fm_gcbc import FMGCBCConfig
+from nfrl.agents.fql import FQLConfig
 from nfrl.agents.gcbc import GCBCConfig
+from nfrl.agents.idql import IDQLConfig
+from nfrl.agents.ifql import IFQLConfig
+from nfrl.agents.iql import IQLConfig
 from nfrl.agents.nf_gcbc import NFGCBCConfig
 from nfrl.agents.nf_rlbc import NFRLBCConfig
+from nfrl.agents.rebrac import ReBRACConfig
 
 GOAL_CONDITIONED: dict[str, type[AgentConfig]] = {
     "nf-gcbc": NFGCBCConfig,
@@ -15,6 +21,12 @@ GOAL_CONDITIONED: dict[str, type[AgentConfig]] = {
 
 OFFLINE_RL: dict[str, type[AgentConfig]] = {
     "nf-rlbc": NFRLBCConfig,
+    "bc": BCConfig,
+    "rebrac": ReBRACConfig,
+    "iql": IQLConfig,
+    "ifql": IFQLConfig,
+    "idql": IDQLConfig,
+    "fql": FQLConfig,
 }
 """Offline reinforcement learning: agents for tasks with rewards."""
 
@@ -27,8 +39,14 @@ __all__ = [
     "OFFLINE_RL",
     "Agent",
     "AgentConfig",
+    "BCConfig",
     "FMGCBCConfig",
+    "FQLConfig",
     "GCBCConfig",
+    "IDQLConfig",
+    "IFQLConfig",
+    "IQLConfig",
     "NFGCBCConfig",
     "NFRLBCConfig",
+    "ReBRACConfig",
 ]

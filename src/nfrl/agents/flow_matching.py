@@ -4,6 +4,8 @@ min E |v(a_t, t, y) - (a - eps)|^2, a_t = (1 - t) eps + t a, t ~ U(0, 1), eps ~ 
 an action is a number of Euler steps from eps.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -20,9 +22,17 @@ def velocity_field(
     action_dim: int,
     *,
     layer_norm: bool,
+    activation: Callable[[Array], Array] = jax.nn.silu,
 ) -> MLP:
     """Build the network v(a_t, t, y)."""
-    return MLP(key, action_dim + 1 + condition_dim, hidden, action_dim, layer_norm=layer_norm)
+    return MLP(
+        key,
+        action_dim + 1 + condition_dim,
+        hidden,
+        action_dim,
+        activation=activation,
+        layer_norm=layer_norm,
+    )
 
 
 def matching_error(

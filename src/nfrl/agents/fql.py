@@ -1,0 +1,187 @@
+"""FQL: an imitating flow, and a one-step policy that is distilled from it and maximises Q.
+
+Park et al. (2025), with the flow mu_v of :mod:`nfrl.agents.flow_matching` and the one-step policy
+mu(s, z), z ~ N(0, I):
+
+    critic:    min (Q_i(s, a) - [r + discount * mask * mean_j Qbar_j(s', a')])^2,  a' = mu(s', z)
+    flow:      flow matching of the data's actions
+    one-step:  min alpha |mu(s, z) - mu_v(s, z)|^2 - mean_i Q_i(s, mu(s, z))
+
+Actions are clipped to [-1, 1] before a critic sees them. The one-step policy acts.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nfrl.agents.agent import check_discount
+from nfrl.agents.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
+from nfrl.agents.flow_matching import integrate, matching_error, velocity_field
+from nfrl.agents.optimization import (
+    AdamW,
+    constant_adam,
+    gradient_step,
+    initial_state,
+    join_metrics,
+)
+from nfrl.data.dataset import Dataset
+from nfrl.data.samplers import Transitions, sample_transitions
+from nfrl.networks import MLP
+
+
+@dataclasses.dataclass(frozen=True)
+class FQLConfig:
+    """FQL with its paper's values."""
+
+    hidden: tuple[int, ...] = (512, 512, 512, 512)
+    """Hidden widths of the one-step policy and of the velocity field, without LayerNorm."""
+    critic: tuple[int, ...] = (512, 512, 512, 512)
+    """Hidden widths of each of the two Q-functions."""
+    discount: float = 0.99
+    """Of future rewards: 0.995 for humanoidmaze and antsoccer."""
+    tau: float = 0.005
+    """How far the target critic follows in a step."""
+    alpha: float = 10.0
+    """Weight of distillation: 300 for cube and scene, 1000 for puzzle, 30 for humanoidmaze."""
+    aggregate: Aggregate = "mean"
+    """Of the target critics; "min" for antmaze-large."""
+    normalize_q: bool = False
+    """Divide the policy's Q by its mean magnitude."""
+    euler_steps: int = 10
+    """Steps of the flow's integration."""
+    optimizer: AdamW = constant_adam(3e-4)
+    """Adam, 3e-4, for policy, flow and critic each."""
+
+    def __post_init__(self):
+        check_discount(self.discount)
+
+    def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "FQL":
+        """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
+        policy_key, flow_key, critic_key = jr.split(key, 3)
+        inputs = action_dim + observation_dim
+        policy = MLP(
+            policy_key,
+            inputs,
+            self.hidden,
+            action_dim,
+            activation=jax.nn.gelu,
+            layer_norm=False,
+        )
+        flow = velocity_field(
+            flow_key,
+            observation_dim,
+            self.hidden,
+            action_dim,
+            layer_norm=False,
+            activation=jax.nn.gelu,
+        )
+        critic = Critic(critic_key, observation_dim, action_dim, self.critic)
+        optimizer = self.optimizer.build(steps)
+        states = tuple(initial_state(optimizer, model) for model in (policy, flow, critic))
+        return FQL(policy, flow, critic, jax.tree.map(jnp.copy, critic), states, self, steps)
+
+
+class FQL(eqx.Module):
+    """The agent: a one-step policy, a velocity field, Q-functions and their targets, states."""
+
+    policy: MLP
+    flow: MLP
+    critic: Critic
+    target_critic: Critic
+    optimizer_state: tuple[optax.OptState, ...]
+    config: FQLConfig = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+
+    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Transitions:
+        """Draw transitions."""
+        return sample_transitions(dataset, key, batch_size)
+
+    def update(self, batch: Transitions, key: PRNGKeyArray) -> tuple["FQL", dict[str, Array]]:
+        """Take one step of critic, flow and policy each, all from the present networks."""
+        target_key, flow_key, policy_key = jr.split(key, 3)
+        optimizer = self.config.optimizer.build(self.steps)
+        policy_state, flow_state, critic_state = self.optimizer_state
+        target = self._target(batch, target_key)
+
+        def critic_loss(critic: Critic) -> tuple[Array, dict[str, Array]]:
+            return td_loss(critic, batch, target), {}
+
+        def flow_loss(flow: MLP) -> tuple[Array, dict[str, Array]]:
+            return matching_error(flow, batch.actions, batch.observations, flow_key), {}
+
+        def actor_loss(policy: MLP) -> tuple[Array, dict[str, Array]]:
+            return self._actor_loss(policy, batch, policy_key)
+
+        critic, critic_state, of_critic = gradient_step(
+            critic_loss, self.critic, optimizer, critic_state
+        )
+        flow, flow_state, of_flow = gradient_step(flow_loss, self.flow, optimizer, flow_state)
+        policy, policy_state, of_actor = gradient_step(
+            actor_loss, self.policy, optimizer, policy_state
+        )
+        agent = FQL(
+            policy,
+            flow,
+            critic,
+            follow(self.target_critic, critic, self.config.tau),
+            (policy_state, flow_state, critic_state),
+            self.config,
+            self.steps,
+        )
+        return agent, join_metrics(critic=of_critic, flow=of_flow, actor=of_actor)
+
+    def validate(self, batch: Transitions, key: PRNGKeyArray) -> dict[str, Array]:
+        """Return the losses of critic, flow and policy, with the policy's Q and distance."""
+        target_key, flow_key, policy_key = jr.split(key, 3)
+        actor_loss, metrics = self._actor_loss(self.policy, batch, policy_key)
+        return {
+            "critic_loss": td_loss(self.critic, batch, self._target(batch, target_key)),
+            "flow_loss": matching_error(self.flow, batch.actions, batch.observations, flow_key),
+            "actor_loss": actor_loss,
+            **metrics,
+        }
+
+    def act(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " observation"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, " action"]:
+        """Return the one-step policy's action, clipped to [-1, 1]; the goal is not used."""
+        (action_dim,) = self.policy.layers[-1].bias.shape
+        return jnp.clip(_one_step(self.policy, observation, jr.normal(key, (action_dim,))), -1, 1)
+
+    def _target(self, batch: Transitions, key: PRNGKeyArray) -> Float[Array, " batch"]:
+        noise = jr.normal(key, batch.actions.shape)
+        actions = _one_steps(self.policy, batch.next_observations, noise)
+        values = self.target_critic.batch(batch.next_observations, jnp.clip(actions, -1, 1))
+        return td_target(batch, aggregate(values, self.config.aggregate), self.config.discount)
+
+    def _actor_loss(
+        self, policy: MLP, batch: Transitions, key: PRNGKeyArray
+    ) -> tuple[Array, dict[str, Array]]:
+        config = self.config
+        noise = jr.normal(key, batch.actions.shape)
+
+        def taught(noise: Array, observation: Array) -> Array:
+            return jnp.clip(integrate(self.flow, noise, observation, config.euler_steps), -1, 1)
+
+        actions = _one_steps(policy, batch.observations, noise)
+        distance = jnp.square(actions - jax.vmap(taught)(noise, batch.observations)).mean()
+        q = aggregate(self.critic.batch(batch.observations, jnp.clip(actions, -1, 1)), "mean")
+        scale = jax.lax.stop_gradient(1 / jnp.abs(q).mean()) if config.normalize_q else 1.0
+        loss = config.alpha * distance - scale * q.mean()
+        return loss, {"q": q.mean(), "distillation": distance}
+
+
+def _one_step(policy: MLP, observation: Array, noise: Array) -> Array:
+    return policy(jnp.concatenate((noise, observation)))
+
+
+def _one_steps(policy: MLP, observations: Array, noise: Array) -> Array:
+    return jax.vmap(_one_step, in_axes=(None, 0, 0))(policy, observations, noise)
