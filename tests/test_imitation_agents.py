@@ -347,9 +347,7 @@ def test_the_best_of_several_samples_is_likelier(two_ways):
 
 @pytest.fixture(scope="module")
 def unet():
-    return UNet(
-        jr.key(0), predicted=4, action_dim=2, condition_dim=3, widths=(8, 16), time_dim=8
-    )
+    return UNet(jr.key(0), predicted=4, action_dim=2, condition_dim=3, widths=(8, 16), time_dim=8)
 
 
 def test_the_unet_has_diffusion_policys_size():

@@ -160,9 +160,7 @@ def kept_shares(steps: int) -> np.ndarray:
     return np.cumprod(1 - beta)
 
 
-def _average(
-    old: TimeMLP | UNet, new: TimeMLP | UNet, decay: float
-) -> TimeMLP | UNet:
+def _average(old: TimeMLP | UNet, new: TimeMLP | UNet, decay: float) -> TimeMLP | UNet:
     """Return decay * old + (1 - decay) * new."""
     parameters, constants = split_trainable(old)
     latest, _ = split_trainable(new)

@@ -91,9 +91,7 @@ class ChunkFlow(eqx.Module):
     encoder: MLP
     flow: AbstractDistribution
 
-    def condition(
-        self, history: Float[Array, "history observation"]
-    ) -> Float[Array, " condition"]:
+    def condition(self, history: Float[Array, "history observation"]) -> Float[Array, " condition"]:
         """Encode one history of raw observations."""
         return self.encoder(flat_histories(self.normalizers, history))
 

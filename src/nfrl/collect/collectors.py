@@ -18,7 +18,7 @@ class Collector(Protocol):
 
         Args:
             seeds: The episode's randomness, from `episode_seeds`.
-            steps: Rows to collect, at least 2.
+            steps: Rows to collect, at least 2; at most so many, where episodes end by themselves.
         """
         ...
 
@@ -35,3 +35,7 @@ def open_collector(recipe: Recipe) -> Collector:
             from nfrl.collect.pointmaze import PointMazeCollector
 
             return PointMazeCollector(recipe)
+        case "pusht":
+            from nfrl.collect.pusht import PushTCollector
+
+            return PushTCollector()

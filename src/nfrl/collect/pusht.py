@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nfrl.collect.catalog import Recipe
 from nfrl.collect.episode import Episode, EpisodeRecorder, retry_seeds, seed_everything
 from nfrl.simulators.pusht import (
     GOAL_POSE,
@@ -67,9 +66,6 @@ class Push:
 
 class PushTCollector:
     """Plans demonstrations of PushT, all of which end with the block on its mark."""
-
-    def __init__(self, recipe: Recipe):
-        self._recipe = recipe
 
     def episode(self, seeds: np.random.SeedSequence, steps: int) -> Episode:
         """Plan one episode; see `nfrl.collect.episode.Collector`.
