@@ -19,9 +19,10 @@ Policy = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 observations: (n, obs) float32; goals: (n, goal) float32, of width 0 where a task has only one;
 episodes: (n,) int64, a number for each episode of the evaluation; times: (n,) int64, steps taken
-in the episode; actions: (n, act), clipped to [-1, 1] afterwards. A row's action should depend on that row only; a policy that draws random numbers
+in the episode; actions: (n, act), clipped to [-1, 1] afterwards. A row's action should depend on
+that row only, and on what was shown of its episode before; a policy that draws random numbers
 derives them from (episode, time), and an episode is then the same in any batch. n is the same at
-each call, and rows whose environments have nothing to do hold old values.
+each call, and rows whose environments have nothing to do hold old values and the time 0.
 """
 
 
