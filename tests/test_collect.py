@@ -52,7 +52,7 @@ def assert_same(one, other):
 
 
 def test_the_catalog_has_ogbenchs_sizes():
-    assert len(RECIPES) == 9 * 2 + 4 * 2 + 1
+    assert len(RECIPES) == 9 * 2 + 4 * 2 + 2
     sizes = {name: (each.episodes, each.steps) for name, each in RECIPES.items()}
     assert sizes["cube-single-play-v0"] == (1000, 1001)
     assert sizes["puzzle-4x6-noisy-v0"] == (5000, 1001)

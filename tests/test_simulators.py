@@ -1,6 +1,7 @@
 """Imitation tasks as environments: their conventions, their scores, their demonstrations."""
 
 import dataclasses
+from pathlib import Path
 
 import gymnasium
 import imageio.v2 as imageio
@@ -17,10 +18,30 @@ from nfrl.data import ogbench
 from nfrl.evaluation.result import Evaluation
 from nfrl.evaluation.rollout import evaluate
 from nfrl.evaluation.video import record_video
-from nfrl.simulators import pusht
+from nfrl.simulators import pusht, two_blocks
 from nfrl.tasks.task import Task
 
 pytest.importorskip("gym_pusht", reason="pip install 'nfrl[imitation]'")
+
+
+class Counting(gymnasium.Env):
+    """Comes to 0.9 and goes back to 0.5; goes one of three ways, as its seed has it."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (3,))
+    action_space = gymnasium.spaces.Box(-1, 1, (2,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps, self.mode = 0, int(self.np_random.integers(3))
+        return np.full(3, self.mode, np.float32), {"goal": np.empty(0, np.float32)}
+
+    def step(self, action):
+        self.steps += 1
+        score, mode = (0.9, 0.5)[self.steps > 3], self.mode if self.steps > 2 else -1
+        return np.zeros(3), 0.0, False, False, {"success": False, "score": score, "mode": mode}
+
+
+gymnasium.register("Counting-v0", entry_point=Counting)
 
 PUSHT = Task("pusht", "imitation", "nfrl/PushT-v0", 0.99, 300, goals=1)
 
@@ -181,6 +202,74 @@ def test_modes_are_what_they_say():
     assert entropy(np.arange(8)) == 3
 
 
+# Two blocks
+
+
+@pytest.fixture(scope="module")
+def carrier():
+    return open_collector(recipe("two-blocks"))
+
+
+def test_two_blocks_keep_the_conventions(carrier):
+    environment = carrier._environment
+    _, info = environment.reset(seed=0, options={"task_id": 1})
+    assert info["goal"].shape == (0,)
+    assert (info["success"], info["score"], info["order"], info["mode"]) == (False, 0, (), -1)
+    starts = environment.unwrapped._data.qpos[[14, 15, 21, 22]].reshape(2, 2)
+    assert (np.abs(starts - two_blocks.STARTS[:, :2]) < 0.055).all()
+    # Put where they belong, the second first, they count.
+    for block, (score, success, order) in ((1, (0.5, False, (1,))), (0, (1, True, (1, 0)))):
+        environment._data.joint(f"object_joint_{block}").qpos[:3] = two_blocks.TARGETS[block]
+        *_, info = environment.step(np.zeros(5))
+        assert (info["score"], info["success"], info["order"]) == (score, success, order)
+        assert info["mode"] == 1
+    # Where the other belongs they do not.
+    environment.reset(seed=0, options={"task_id": 1})
+    environment._data.joint("object_joint_0").qpos[:3] = two_blocks.TARGETS[1]
+    assert environment.step(np.zeros(5))[-1]["score"] == 0
+
+
+def test_blocks_are_placed_in_both_orders(carrier):
+    episodes = [carrier.episode(episode_seeds(0, "train", index), 301) for index in (0, 3)]
+    again = carrier.episode(episode_seeds(0, "train", 0), 301)
+    for key, values in episodes[0].items():
+        np.testing.assert_array_equal(values, again[key])
+    arrays = {key: np.concatenate([e[key] for e in episodes]) for key in ("qpos", "terminals")}
+    expected = {"first_block_first": 0.5, "order_entropy": 1.0}
+    assert modes(recipe("two-blocks"), arrays) == expected
+    for episode in episodes:
+        for block in (0, 1):
+            place = episode["qpos"][-1, 14 + 7 * block :][:3]
+            assert np.linalg.norm(place - two_blocks.TARGETS[block]) < 0.04
+        assert np.abs(episode["actions"]).max() <= 1
+
+
+# The kitchen
+
+
+def test_the_kitchen_keeps_the_conventions():
+    pytest.importorskip("gymnasium_robotics")
+    environment = make("nfrl/Kitchen-v0")
+    observation, info = environment.reset(seed=0, options={"task_id": 1})
+    assert (observation.dtype, observation.shape) == (np.float32, (59,))
+    assert (info["goal"].shape, info["score"], info["mode"]) == ((0,), 0, -1)
+    np.testing.assert_array_equal(environment.reset(seed=0)[0], observation)
+    assert (environment.reset(seed=1)[0] != observation).any()
+    # Put in order by hand, one thing after the other, they count in that order.
+    from gymnasium_robotics.envs.franka_kitchen.kitchen_env import (
+        OBS_ELEMENT_GOALS,
+        OBS_ELEMENT_INDICES,
+    )
+
+    for count, task in enumerate(("kettle", "microwave"), 1):
+        environment.kitchen.data.qpos[OBS_ELEMENT_INDICES[task]] = OBS_ELEMENT_GOALS[task]
+        *_, info = environment.step(np.zeros(9))
+        assert info["score"] == count / 4
+    assert info["order"] == (1, 0)
+    assert info["mode"] == 1
+    assert not info["success"]
+
+
 # Evaluation
 
 
@@ -228,6 +317,23 @@ def test_scores_are_those_of_the_environment(environment, tmp_path):
         assert found.max_scores[0, episode] == pytest.approx(max(scores), abs=1e-6)
     found.save(tmp_path / "a.npz")
     np.testing.assert_array_equal(Evaluation.load(tmp_path / "a.npz").max_scores, found.max_scores)
+
+
+def test_the_ways_that_episodes_go_are_kept():
+    seen = []
+
+    def policy(observations, goals, episodes, times):
+        seen.append(observations[:, 0].astype(int))
+        return np.zeros((len(observations), 2))
+
+    task = Task("counting", "imitation", f"{Path(__file__).stem}:Counting-v0", 0.99, 5, goals=1)
+    found = evaluate(task, policy, episodes=12, slots=12, workers=2, progress=False)
+    np.testing.assert_array_equal(found.modes[0], seen[0])
+    assert len(set(seen[0])) == 3
+    np.testing.assert_allclose(found.mode_entropy, entropy(seen[0]))
+    assert (found.max_score, found.final_score) == (pytest.approx(0.9), pytest.approx(0.5))
+    early = evaluate(dataclasses.replace(task, horizon=2), policy, episodes=2, progress=False)
+    assert early.modes is early.mode_entropy is None
 
 
 def test_the_interval_of_scores_covers_their_mean():

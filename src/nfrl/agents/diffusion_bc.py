@@ -124,7 +124,7 @@ class DiffusionBC(eqx.Module):
         times = np.round(np.linspace(total - 1, 0, self.config.sampling_steps)).astype(int)
         after = np.append(kept[times[1:]], 1.0)
 
-        def step(chunk: Array, at: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        def step(chunk: Array, at: Array) -> tuple[Array, None]:
             time, share, next_share = at
             noise = self.policy.predictor(chunk, time, condition)
             clean = (chunk - jnp.sqrt(1 - share) * noise) / jnp.sqrt(share)
@@ -132,8 +132,8 @@ class DiffusionBC(eqx.Module):
             return jnp.sqrt(next_share) * clean + jnp.sqrt(1 - next_share) * noise, None
 
         start = jr.normal(key, (self.config.chunks.predicted, normalizers.action.dim))
-        along = (times / total, kept[times], after)
-        chunk, _ = jax.lax.scan(step, start, tuple(jnp.asarray(x, jnp.float32) for x in along))
+        along = np.stack([times / total, kept[times], after], axis=1)
+        chunk, _ = jax.lax.scan(step, start, jnp.asarray(along, jnp.float32))
         return to_actions(normalizers, chunk.reshape(-1))
 
     def _error(self, predictor: TimeMLP | UNet, batch: ChunkBatch, key: PRNGKeyArray) -> Array:

@@ -7,7 +7,7 @@ from typing import Literal
 from nfrl.data import ogbench
 from nfrl.errors import unknown_name
 
-Family = Literal["manipulation", "pointmaze", "pusht"]
+Family = Literal["manipulation", "pointmaze", "pusht", "two-blocks"]
 
 # Raised whenever the same name, seed and steps would give other data than before.
 REVISION = 1
@@ -109,7 +109,16 @@ def _imitation() -> list[Recipe]:
         episodes=500,
         steps=301,
     )
-    return [pusht]
+    # An episode takes about 150 steps.
+    two_blocks = Recipe(
+        name="two-blocks",
+        environment="nfrl/TwoBlocks-v0",
+        family="two-blocks",
+        kind="planned",
+        episodes=500,
+        steps=301,
+    )
+    return [pusht, two_blocks]
 
 
 RECIPES: dict[str, Recipe] = {

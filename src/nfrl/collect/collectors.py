@@ -39,3 +39,7 @@ def open_collector(recipe: Recipe) -> Collector:
             from nfrl.collect.pusht import PushTCollector
 
             return PushTCollector()
+        case "two-blocks":
+            from nfrl.collect.two_blocks import TwoBlocksCollector
+
+            return TwoBlocksCollector()

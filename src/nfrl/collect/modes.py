@@ -22,7 +22,9 @@ def modes(recipe: Recipe, arrays: Mapping[str, NDArray]) -> dict[str, float]:
     Returns:
         For PushT: ``left_first``, the share of episodes in which the block is first touched on its
         left, its stem pointing up; and ``contact_entropy``, the entropy of the eighth of the block
-        that is touched first, in bits, 3 at most. Nothing for other data.
+        that is touched first, in bits, 3 at most. For two blocks: ``first_block_first``, the share
+        of episodes in which block 0 is moved before block 1, and ``order_entropy``, in bits, 1 at
+        most. Nothing for other data.
     """
     if recipe.family == "pusht":
         places = first_contacts(arrays["qpos"], arrays["terminals"])
@@ -32,6 +34,12 @@ def modes(recipe: Recipe, arrays: Mapping[str, NDArray]) -> dict[str, float]:
         return {
             "left_first": round(float((x < 0).mean()), 3),
             "contact_entropy": round(entropy(sectors), 3),
+        }
+    if recipe.family == "two-blocks":
+        first = first_moved(arrays["qpos"], arrays["terminals"])
+        return {
+            "first_block_first": round(float((first == 0).mean()), 3),
+            "order_entropy": round(entropy(first), 3),
         }
     return {}
 
@@ -57,6 +65,28 @@ def first_contacts(states: NDArray, terminals: NDArray) -> NDArray:
             cos, sin = np.cos(angle), np.sin(angle)
             found.append((cos * x + sin * y, cos * y - sin * x))
     return np.reshape(found, (-1, 2))
+
+
+def first_moved(qpos: NDArray, terminals: NDArray) -> NDArray:
+    """Return the number, 0 or 1, of the block that each episode lifts first.
+
+    Args:
+        qpos: (rows, 28) the arm's 14 joints and each block's place (m) and quaternion.
+        terminals: (rows,) true in each episode's last row.
+
+    Returns:
+        (episodes,); an episode that lifts neither counts as block 0.
+    """
+    heights = qpos[:, [16, 23]]
+    episodes = np.split(heights, np.cumsum(trajectory_lengths(terminals))[:-1])
+    return np.array([lifted_first(episode) for episode in episodes])
+
+
+def lifted_first(heights: NDArray, lifted: float = 0.05) -> int:
+    """Return which of two columns of heights (rows, 2), in metres, first exceeds ``lifted``."""
+    above = heights > lifted
+    rows = np.where(above.any(axis=0), above.argmax(axis=0), len(above))
+    return int(rows.argmin())
 
 
 def entropy(values: NDArray) -> float:

@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 from paramax import NonTrainable
 
 CONSTANT_RANGE = 1e-4
@@ -19,7 +19,7 @@ class Normalizer(eqx.Module):
     _centre: NonTrainable[Float[Array, " dim"]]
     _scale: NonTrainable[Float[Array, " dim"]]
 
-    def __init__(self, centre: Float[Array, " dim"], scale: Float[Array, " dim"]):
+    def __init__(self, centre: ArrayLike, scale: ArrayLike):
         self._centre = NonTrainable(jnp.asarray(centre, jnp.float32))
         self._scale = NonTrainable(jnp.asarray(scale, jnp.float32))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def read_zarr(path: Path, observation_keys: Sequence[str] | None = None) -> Demo
     except ImportError as error:
         raise UserError(f"{path} needs zarr ({error}): pip install 'nfrl[imitation]'") from None
     try:
-        root = zarr.open_group(str(path), mode="r")
+        root: Any = zarr.open_group(str(path), mode="r")
         data, meta = dict(root["data"].arrays()), dict(root["meta"].arrays())
     except (KeyError, AttributeError, OSError, ValueError) as error:
         raise DataError(

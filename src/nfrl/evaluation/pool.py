@@ -52,6 +52,7 @@ class Pool:
         done: (slots,) whether the environment ended the episode.
         success: (slots,) whether the goal is reached.
         scores: (slots,) how far the episode has come, NaN where the environment does not say.
+        modes: (slots,) which of several ways it goes, -1 where the environment does not say.
         frames: (slots, 200, 200, 3) uint8, each slot's last drawn frame; only with ``every``.
 
     Raises:
@@ -90,6 +91,7 @@ class Pool:
         self.done = arrays["done"]
         self.success = arrays["success"]
         self.scores = arrays["scores"]
+        self.modes = arrays["modes"]
         self.frames = arrays.get("frames", np.empty(0, np.uint8))
 
     def __enter__(self) -> "Pool":

@@ -26,6 +26,8 @@ class Evaluation:
         final_scores: (goals, episodes) float in [0, 1], how far each episode had come at its end:
             the share of a mark covered, of blocks placed. None where the environment does not say.
         max_scores: (goals, episodes) float, the furthest that each had come at any time.
+        modes: (goals, episodes) int, which of several ways each episode went (the block that was
+            placed first), -1 for none. None where no episode went any.
     """
 
     goals: np.ndarray
@@ -37,6 +39,7 @@ class Evaluation:
     goal_xy: np.ndarray | None = None
     final_scores: np.ndarray | None = None
     max_scores: np.ndarray | None = None
+    modes: np.ndarray | None = None
 
     @property
     def scores(self) -> np.ndarray:
@@ -81,6 +84,15 @@ class Evaluation:
     def max_score_interval(self) -> tuple[float, float] | None:
         """The 95% bootstrap interval of ``max_score``, as ``interval`` is of ``score``."""
         return None if self.max_scores is None else _bootstrap(self.max_scores)
+
+    @property
+    def mode_entropy(self) -> float | None:
+        """The entropy of the ways that episodes went, those that went none left out, in bits."""
+        if self.modes is None:
+            return None
+        _, counts = np.unique(self.modes[self.modes >= 0], return_counts=True)
+        shares = counts / counts.sum()
+        return float(-(shares * np.log2(shares)).sum()) + 0.0
 
     def save(self, path: str | Path) -> None:
         """Write to an ``.npz`` file; it is there complete or not at all."""

@@ -75,6 +75,7 @@ def evaluate(
     successes = np.zeros(shape, bool)
     lengths = np.zeros(shape, np.int64)
     final_scores, max_scores = np.full((2, *shape), np.nan)
+    modes = np.full(shape, -1)
     goal_xy = np.zeros((*shape, 2), np.float32)
     paths = _Paths(shape, task.horizon) if record_xy else None
     row = {task_id: index for index, task_id in enumerate(chosen)}
@@ -99,6 +100,7 @@ def evaluate(
                 successes[place] = event.success
                 lengths[place] = event.time
                 final_scores[place] = event.score
+                modes[place] = pool.modes[event.slot]
             count.add(event)
         end = time.perf_counter()
     evaluation = Evaluation(
@@ -111,6 +113,7 @@ def evaluate(
         goal_xy=goal_xy.mean(axis=1) if task.is_maze else None,
         final_scores=None if np.isnan(max_scores).all() else final_scores,
         max_scores=None if np.isnan(max_scores).all() else max_scores,
+        modes=None if (modes < 0).all() else modes,
     )
     return evaluation
 

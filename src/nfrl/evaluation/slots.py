@@ -69,7 +69,7 @@ class Slot:
         goal_xy = np.asarray(getattr(self.environment, "cur_goal_xy", (np.nan, np.nan)))
         return observation, info["goal"], goal_xy
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, bool, bool, float]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, bool, bool, float, int]:
         """Take one step.
 
         Args:
@@ -77,14 +77,16 @@ class Slot:
 
         Returns:
             The observation (obs,), whether the environment ended the episode, whether the goal is
-            reached now, and the score by now, NaN where the environment gives none.
+            reached now, the score by now, NaN where the environment gives none, and the way that
+            the episode goes, -1 where it gives none or that is still open.
         """
         self._swap_in()
         observation, _, terminated, truncated, info = self.environment.step(action)
         self._swap_out()
         self.time += 1
         ended, success = bool(terminated or truncated), bool(info["success"])
-        return observation, ended, success, float(info.get("score", np.nan))
+        score, mode = float(info.get("score", np.nan)), int(info.get("mode", -1))
+        return observation, ended, success, score, mode
 
     def render(self) -> np.ndarray:
         """Draw the present state: (200, 200, 3) uint8."""

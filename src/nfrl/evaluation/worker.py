@@ -81,6 +81,7 @@ def shared_arrays(
         "done": ((), np.bool_),
         "success": ((), np.bool_),
         "scores": ((), np.float64),
+        "modes": ((), np.int64),
     }
     if config.every:
         shapes["frames"] = (FRAME, np.uint8)
@@ -141,7 +142,7 @@ def _play(config: Config, index: int, slot: "Slot", arrays: dict[str, np.ndarray
     command = arrays["commands"][index]
     if command == IDLE:
         return
-    done, success, score = False, False, float("nan")
+    done, success, score, mode = False, False, float("nan"), -1
     if command == RESET:
         observation, goal, goal_xy = slot.reset(
             config.seed, int(arrays["task_ids"][index]), int(arrays["episodes"][index])
@@ -149,11 +150,12 @@ def _play(config: Config, index: int, slot: "Slot", arrays: dict[str, np.ndarray
         arrays["goals"][index] = goal
         arrays["goal_xy"][index] = goal_xy
     else:
-        observation, done, success, score = slot.step(arrays["actions"][index].copy())
+        observation, done, success, score, mode = slot.step(arrays["actions"][index].copy())
     arrays["observations"][index] = observation
     arrays["done"][index] = done
     arrays["success"][index] = success
     arrays["scores"][index] = score
+    arrays["modes"][index] = mode
     if config.every and (slot.time % config.every == 0 or done or success):
         arrays["frames"][index] = slot.render()
 
