@@ -87,3 +87,5 @@ def check(path: Path) -> None:
     print(f"  sha256 {summary.sha256}")
     if summary.provenance is not None:
         print(f"  {summary.provenance['origin']}, seed {summary.provenance.get('seed')}")
+        for name, value in summary.provenance.get("modes", {}).items():
+            print(f"  {name.replace('_', ' ')} {value}")

@@ -7,7 +7,7 @@ from typing import Literal
 from nfrl.data import ogbench
 from nfrl.errors import unknown_name
 
-Family = Literal["manipulation", "maze", "soccer"]
+Family = Literal["manipulation", "maze", "soccer", "pusht", "two-blocks"]
 
 # Raised whenever the same name, seed and steps would give other data than before.
 REVISION = 1
@@ -21,9 +21,11 @@ class Recipe:
         name: The data set's name, as in OGBench: ``cube-single-play-v0``.
         environment: The Gymnasium id it is collected in: ``cube-single-v0``.
         family: The module of this room that collects it.
-        kind: OGBench's data set type: play, noisy, navigate, stitch or explore.
+        kind: OGBench's data set type: play, noisy, navigate, stitch or explore; planned, where a
+            planner shows how a task is solved.
         episodes: Training episodes of the full data set; validation has a tenth as many.
-        steps: Rows per episode; the last is the final observation.
+        steps: Rows per episode; the last is the final observation. At most so many, where episodes
+            end by themselves (planned).
         experts: The trained policies that act in it.
     """
 
@@ -122,4 +124,28 @@ def _mazes() -> list[Recipe]:
     ]
 
 
-RECIPES: dict[str, Recipe] = {each.name: each for each in [*_manipulation(), *_mazes()]}
+def _imitation() -> list[Recipe]:
+    # The environment's episodes are of 300 steps; people's demonstrations are 206 (Chi et al.).
+    pusht = Recipe(
+        name="pusht",
+        environment="nfrl/PushT-v0",
+        family="pusht",
+        kind="planned",
+        episodes=500,
+        steps=301,
+    )
+    # An episode takes about 150 steps.
+    two_blocks = Recipe(
+        name="two-blocks",
+        environment="nfrl/TwoBlocks-v0",
+        family="two-blocks",
+        kind="planned",
+        episodes=500,
+        steps=301,
+    )
+    return [pusht, two_blocks]
+
+
+RECIPES: dict[str, Recipe] = {
+    each.name: each for each in [*_manipulation(), *_mazes(), *_imitation()]
+}

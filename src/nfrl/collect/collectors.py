@@ -18,7 +18,7 @@ class Collector(Protocol):
 
         Args:
             seeds: The episode's randomness, from `episode_seeds`.
-            steps: Rows to collect, at least 2.
+            steps: Rows to collect, at least 2; at most so many, where episodes end by themselves.
         """
         ...
 
@@ -39,3 +39,11 @@ def open_collector(recipe: Recipe) -> Collector:
             from nfrl.collect.soccer import SoccerCollector
 
             return SoccerCollector(recipe)
+        case "pusht":
+            from nfrl.collect.pusht import PushTCollector
+
+            return PushTCollector()
+        case "two-blocks":
+            from nfrl.collect.two_blocks import TwoBlocksCollector
+
+            return TwoBlocksCollector()

@@ -106,8 +106,8 @@ def _collect_missing(plan: Plan, splits: list[str], workers: int, progress: bool
         for future in as_completed(futures):
             _finish(future, futures[future])
             done += len(futures[future].episodes)
-            rate = (done - already) * plan.steps / (time.monotonic() - begun)
-            told(done, f"{rate:.0f} steps/s")
+            rate = 60 * (done - already) / (time.monotonic() - begun)
+            told(done, f"{rate:.0f} episodes a minute")
 
 
 def _plan(

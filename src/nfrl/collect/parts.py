@@ -13,7 +13,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +23,7 @@ import nfrl
 from nfrl.collect.catalog import REVISION, Recipe
 from nfrl.collect.episode import Episode
 from nfrl.collect.expert_policy import find_expert
+from nfrl.collect.modes import modes
 from nfrl.data import ogbench
 from nfrl.errors import UserError
 from nfrl.files import write_atomically, write_json
@@ -53,7 +54,7 @@ class Plan:
         recipe: The data set.
         path: The training file; the validation file stands beside it.
         episodes: Training episodes; validation has a tenth, at least one.
-        steps: Rows per episode.
+        steps: Rows per episode; at most so many, where episodes end by themselves.
         seed: What the data depend on, besides the above.
     """
 
@@ -111,10 +112,20 @@ class Plan:
         return self.target(split).is_file() and found | expected == found
 
 
-def versions() -> dict[str, str]:
-    """The versions of everything that the data's bytes may depend on."""
-    packages = ("ogbench", "mujoco", "gymnasium", "numpy")
-    return {"nfrl": nfrl.__version__} | {package: version(package) for package in packages}
+def versions(recipe: Recipe) -> dict[str, str]:
+    """The versions of everything that a data set's bytes may depend on.
+
+    Raises:
+        UserError: One of them is not installed.
+    """
+    physics = ("gym-pusht", "pymunk") if recipe.family == "pusht" else ("ogbench", "mujoco")
+    try:
+        found = {package: version(package) for package in (*physics, "gymnasium", "numpy")}
+    except PackageNotFoundError as error:
+        raise UserError(
+            f"making {recipe.name} needs {error.name}: pip install 'nfrl[imitation]'"
+        ) from error
+    return {"nfrl": nfrl.__version__} | found
 
 
 def is_begun(plan: Plan) -> bool:
@@ -172,7 +183,7 @@ def merge(plan: Plan, split: str) -> None:
     after the file, so that a file with provenance is a finished one.
     """
     shards = [plan.folder / shard.name for shard in plan.shards(split)]
-    rows = plan.count(split) * plan.steps
+    rows = sum(_rows(shard) for shard in shards)
     target = plan.target(split)
     for stale in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
         stale.unlink(missing_ok=True)  # A merge was killed here.
@@ -188,7 +199,8 @@ def merge(plan: Plan, split: str) -> None:
             "episodes": plan.count(split),
             "transitions": rows - plan.count(split),
             "environment": plan.recipe.environment,
-            "versions": versions(),
+            **_modes(plan.recipe, target),
+            "versions": versions(plan.recipe),
             "sha256": ogbench.sha256(target),
         },
     )
@@ -217,8 +229,20 @@ def _join(file: BinaryIO, shards: list[Path], rows: int) -> None:
                         member.write(np.ascontiguousarray(arrays[key]).data.cast("B"))
 
 
+def _modes(recipe: Recipe, target: Path) -> dict[str, Any]:
+    if recipe.kind != "planned":
+        return {}
+    with np.load(target) as arrays:
+        return {"modes": modes(recipe, arrays)}
+
+
+def _rows(shard: Path) -> int:
+    with np.load(shard) as arrays:
+        return len(arrays["terminals"])
+
+
 def _begun(plan: Plan) -> dict[str, Any]:
-    return plan.identity() | {"versions": versions()}
+    return plan.identity() | {"versions": versions(plan.recipe)}
 
 
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -47,10 +47,12 @@ class Pool:
         episodes: (slots,) the episode to reset to, among those of its goal.
         actions: (slots, act) float32, in [-1, 1].
         observations: (slots, obs) float32.
-        goals: (slots, obs) float32.
+        goals: (slots, goal) float32; of width 0 where the task has only one.
         goal_xy: (slots, 2) float32, NaN outside mazes.
         done: (slots,) whether the environment ended the episode.
         success: (slots,) whether the goal is reached.
+        scores: (slots,) how far the episode has come, NaN where the environment does not say.
+        modes: (slots,) which of several ways it goes, -1 where the environment does not say.
         frames: (slots, 200, 200, 3) uint8, each slot's last drawn frame; only with ``every``.
 
     Raises:
@@ -88,6 +90,8 @@ class Pool:
         self.goal_xy = arrays["goal_xy"]
         self.done = arrays["done"]
         self.success = arrays["success"]
+        self.scores = arrays["scores"]
+        self.modes = arrays["modes"]
         self.frames = arrays.get("frames", np.empty(0, np.uint8))
 
     def __enter__(self) -> "Pool":

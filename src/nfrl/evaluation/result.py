@@ -23,6 +23,11 @@ class Evaluation:
             last one at the episode's end; NaN after that. None where not recorded.
         goal_xy: (goals, 2) float32, the goals' places; None outside mazes. OGBench moves each
             episode's goal a little: this is their mean.
+        final_scores: (goals, episodes) float in [0, 1], how far each episode had come at its end:
+            the share of a mark covered, of blocks placed. None where the environment does not say.
+        max_scores: (goals, episodes) float, the furthest that each had come at any time.
+        modes: (goals, episodes) int, which of several ways each episode went (the block that was
+            placed first), -1 for none. None where no episode went any.
     """
 
     goals: np.ndarray
@@ -32,6 +37,9 @@ class Evaluation:
     steps_per_second: float
     xy: np.ndarray | None = None
     goal_xy: np.ndarray | None = None
+    final_scores: np.ndarray | None = None
+    max_scores: np.ndarray | None = None
+    modes: np.ndarray | None = None
 
     @property
     def scores(self) -> np.ndarray:
@@ -57,6 +65,35 @@ class Evaluation:
         low, high = np.quantile(sums.mean(axis=1) / episodes, [0.025, 0.975])
         return float(low), float(high)
 
+    @property
+    def final_score(self) -> float | None:
+        """The mean of ``final_scores``, over episodes and then over goals."""
+        return None if self.final_scores is None else float(self.final_scores.mean())
+
+    @property
+    def max_score(self) -> float | None:
+        """The mean of ``max_scores``, over episodes and then over goals."""
+        return None if self.max_scores is None else float(self.max_scores.mean())
+
+    @property
+    def final_score_interval(self) -> tuple[float, float] | None:
+        """The 95% bootstrap interval of ``final_score``, as ``interval`` is of ``score``."""
+        return None if self.final_scores is None else _bootstrap(self.final_scores)
+
+    @property
+    def max_score_interval(self) -> tuple[float, float] | None:
+        """The 95% bootstrap interval of ``max_score``, as ``interval`` is of ``score``."""
+        return None if self.max_scores is None else _bootstrap(self.max_scores)
+
+    @property
+    def mode_entropy(self) -> float | None:
+        """The entropy of the ways that episodes went, those that went none left out, in bits."""
+        if self.modes is None:
+            return None
+        _, counts = np.unique(self.modes[self.modes >= 0], return_counts=True)
+        shares = counts / counts.sum()
+        return float(-(shares * np.log2(shares)).sum()) + 0.0
+
     def save(self, path: str | Path) -> None:
         """Write to an ``.npz`` file; it is there complete or not at all."""
         values = {key: value for key, value in vars(self).items() if value is not None}
@@ -70,3 +107,14 @@ class Evaluation:
         for key in ("seconds", "steps_per_second"):
             values[key] = float(values[key])
         return cls(**values)
+
+
+def _bootstrap(values: np.ndarray) -> tuple[float, float]:
+    """Return the 95% interval of the mean of values (goals, episodes), resampled within goals."""
+    goals, episodes = values.shape
+    generator = np.random.default_rng(0)
+    means = np.zeros(10_000)
+    for row in values:
+        means += row[generator.integers(episodes, size=(len(means), episodes))].mean(axis=1) / goals
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)

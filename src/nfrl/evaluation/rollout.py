@@ -17,11 +17,12 @@ from nfrl.tasks.task import Task
 Policy = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """``policy(observations, goals, episodes, times) -> actions`` for a batch of n environments.
 
-observations, goals: (n, obs) float32; episodes: (n,) int64, a number for each episode of the
-evaluation; times: (n,) int64, steps taken in the episode; actions: (n, act), clipped to [-1, 1]
-afterwards. A row's action should depend on that row only; a policy that draws random numbers
+observations: (n, obs) float32; goals: (n, goal) float32, of width 0 where a task has only one;
+episodes: (n,) int64, a number for each episode of the evaluation; times: (n,) int64, steps taken
+in the episode; actions: (n, act), clipped to [-1, 1] afterwards. A row's action should depend on
+that row only, and on what was shown of its episode before; a policy that draws random numbers
 derives them from (episode, time), and an episode is then the same in any batch. n is the same at
-each call, and rows whose environments have nothing to do hold old values.
+each call, and rows whose environments have nothing to do hold old values and the time 0.
 """
 
 
@@ -73,6 +74,8 @@ def evaluate(
     shape = (len(chosen), episodes)
     successes = np.zeros(shape, bool)
     lengths = np.zeros(shape, np.int64)
+    final_scores, max_scores = np.full((2, *shape), np.nan)
+    modes = np.full(shape, -1)
     goal_xy = np.zeros((*shape, 2), np.float32)
     paths = _Paths(shape, task.horizon) if record_xy else None
     row = {task_id: index for index, task_id in enumerate(chosen)}
@@ -92,9 +95,12 @@ def evaluate(
                 paths.add(place, event.time, pool.observations[event.slot, :2], event.ended)
             if event.time == 0:
                 goal_xy[place] = pool.goal_xy[event.slot]
+            max_scores[place] = np.fmax(max_scores[place], event.score)
             if event.ended:
                 successes[place] = event.success
                 lengths[place] = event.time
+                final_scores[place] = event.score
+                modes[place] = pool.modes[event.slot]
             count.add(event)
         end = time.perf_counter()
     evaluation = Evaluation(
@@ -105,6 +111,9 @@ def evaluate(
         steps_per_second=float(lengths.sum() / (end - stepping)),
         xy=None if paths is None else paths.trimmed(),
         goal_xy=goal_xy.mean(axis=1) if task.is_maze else None,
+        final_scores=None if np.isnan(max_scores).all() else final_scores,
+        max_scores=None if np.isnan(max_scores).all() else max_scores,
+        modes=None if (modes < 0).all() else modes,
     )
     return evaluation
 
@@ -123,13 +132,17 @@ class Episode:
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """What a round brought for one slot: an episode's first observation or its next."""
+    """What a round brought for one slot: an episode's first observation or its next.
+
+    The score is NaN at first, and where the environment gives none.
+    """
 
     slot: int
     episode: Episode
     time: int
     ended: bool
     success: bool
+    score: float
 
 
 def play(pool: Pool, task: Task, policy: Policy, schedule: Iterable[Episode]) -> Iterator[Event]:
@@ -160,7 +173,14 @@ def play(pool: Pool, task: Task, policy: Policy, schedule: Iterable[Episode]) ->
         for slot, episode in enumerate(playing):
             if episode is None:
                 continue
-            yield Event(slot, episode, int(times[slot]), bool(ended[slot]), bool(success[slot]))
+            yield Event(
+                slot=slot,
+                episode=episode,
+                time=int(times[slot]),
+                ended=bool(ended[slot]),
+                success=bool(success[slot]),
+                score=float(pool.scores[slot]),
+            )
             if ended[slot]:
                 deal(slot)
             else:

@@ -1,4 +1,4 @@
-"""Environment slots: many OGBench environments in one process, each reproducible by itself.
+"""Environment slots: many environments in one process, each reproducible by itself.
 
 An episode is a function of its actions and of (seed, task_id, episode) alone: it does not matter
 which process or which slot plays it, or what was played there before. Three sources of randomness
@@ -12,7 +12,8 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import ogbench  # noqa: F401  (registers the environments)
+
+from nfrl import simulators
 
 # The model's arrays that OGBench's environments write to after compilation: the damping of locked
 # drawers and windows, the places of targets, colours. Slots that share a model keep their own.
@@ -54,8 +55,8 @@ class Slot:
             episode: The episode's number among those of this goal, >= 0.
 
         Returns:
-            The observation (obs,), the goal as an observation (obs,), and the goal's place in a
-            maze (2,), NaN elsewhere.
+            The observation (obs,), the goal as an observation (obs,), of width 0 where a task has
+            only one, and the goal's place in a maze (2,), NaN elsewhere.
         """
         words = np.random.SeedSequence([seed, task_id, episode])
         reset_seed, action_seed = (int(word) for word in words.generate_state(2))
@@ -68,28 +69,32 @@ class Slot:
         goal_xy = np.asarray(getattr(self.environment, "cur_goal_xy", (np.nan, np.nan)))
         return observation, info["goal"], goal_xy
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, bool, bool]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, bool, bool, float, int]:
         """Take one step.
 
         Args:
             action: (act,), in [-1, 1].
 
         Returns:
-            The observation (obs,), whether the environment ended the episode, and whether the
-            goal is reached now.
+            The observation (obs,), whether the environment ended the episode, whether the goal is
+            reached now, the score by now, NaN where the environment gives none, and the way that
+            the episode goes, -1 where it gives none or that is still open.
         """
         self._swap_in()
         observation, _, terminated, truncated, info = self.environment.step(action)
         self._swap_out()
         self.time += 1
-        return observation, bool(terminated or truncated), bool(info["success"])
+        ended, success = bool(terminated or truncated), bool(info["success"])
+        score, mode = float(info.get("score", np.nan)), int(info.get("mode", -1))
+        return observation, ended, success, score, mode
 
     def render(self) -> np.ndarray:
         """Draw the present state: (200, 200, 3) uint8."""
         self._swap_in()
         environment: Any = self.environment
-        model = environment._model if hasattr(environment, "_model") else environment.model
-        model.light_castshadow[:] = 0  # in software, shadows would take most of the time
+        model = getattr(environment, "_model", getattr(environment, "model", None))
+        if model is not None:  # MuJoCo's
+            model.light_castshadow[:] = 0  # in software, shadows would take most of the time
         return environment.render()
 
 
@@ -113,6 +118,8 @@ def make_slots(environment: str, count: int) -> list[Slot]:
 
 
 def _make(environment: str) -> Any:
+    if environment not in simulators.ENTRY_POINTS:
+        import ogbench  # noqa: F401  (registers the environments; imports MuJoCo)
     # Episode limits are the parent's to keep, and actions are clipped there: no wrappers needed.
     return gymnasium.make(environment, disable_env_checker=True).unwrapped
 

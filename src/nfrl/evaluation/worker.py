@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 IDLE, STEP, RESET = 0, 1, 2
 READY, FAILED = b"+", b"!"
 FRAME = (200, 200, 3)
+WITHOUT_MUJOCO = ("nfrl/PushT-v0",)  # draws by other means
 
 
 class NoGraphics(Exception):
@@ -55,7 +56,7 @@ class Config:
 
 
 def shared_arrays(
-    config: Config, observation: int, action: int, *, create: bool = False
+    config: Config, observation: int, goal: int, action: int, *, create: bool = False
 ) -> dict[str, np.ndarray]:
     """Map the arrays that the parent and the workers share.
 
@@ -65,6 +66,7 @@ def shared_arrays(
     Args:
         config: Any worker's config.
         observation: Length of an observation.
+        goal: Length of a goal; 0 where a task has only one.
         action: Length of an action.
         create: Whether to make the files (the parent, once).
     """
@@ -74,20 +76,26 @@ def shared_arrays(
         "episodes": ((), np.int64),
         "actions": ((action,), np.float32),
         "observations": ((observation,), np.float32),
-        "goals": ((observation,), np.float32),
+        "goals": ((goal,), np.float32),
         "goal_xy": ((2,), np.float32),
         "done": ((), np.bool_),
         "success": ((), np.bool_),
+        "scores": ((), np.float64),
+        "modes": ((), np.int64),
     }
     if config.every:
         shapes["frames"] = (FRAME, np.uint8)
     mode: Literal["w+", "r+"] = "w+" if create else "r+"
-    return {
-        name: np.memmap(
-            Path(config.directory, name), dtype=dtype, mode=mode, shape=(config.slots, *shape)
-        ).view(np.ndarray)
-        for name, (shape, dtype) in shapes.items()
-    }
+
+    def mapped(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        if 0 in shape:  # there is no such thing as an empty map
+            return np.empty((config.slots, *shape), dtype)
+        file = Path(config.directory, name)
+        return np.memmap(file, dtype=dtype, mode=mode, shape=(config.slots, *shape)).view(
+            np.ndarray
+        )
+
+    return {name: mapped(name, *layout) for name, layout in shapes.items()}
 
 
 def main() -> None:
@@ -106,21 +114,22 @@ def main() -> None:
 
 
 def _serve(config: Config, commands: int, replies: int) -> None:
-    if config.every:
+    if config.every and config.environment not in WITHOUT_MUJOCO:
         _check_graphics()
     # Only now, as graphics are chosen when MuJoCo is imported.
     from nfrl.evaluation.slots import make_slots
 
     mine = range(config.first, config.slots, config.workers)
     slots = dict(zip(mine, make_slots(config.environment, len(mine)), strict=True))
-    observation, _, _ = slots[config.first].reset(config.seed, 1, 0)
+    observation, goal, _ = slots[config.first].reset(config.seed, 1, 0)
     action = slots[config.first].environment.action_space.shape
     assert action is not None
-    os.write(replies, READY + json.dumps([len(observation), *action]).encode() + b"\n")
+    sizes = [len(observation), len(goal), *action]
+    os.write(replies, READY + json.dumps(sizes).encode() + b"\n")
 
     if not os.read(commands, 1):  # the parent has made the arrays
         return
-    arrays = shared_arrays(config, len(observation), *action)
+    arrays = shared_arrays(config, *sizes)
     os.write(replies, READY)
     while os.read(commands, 1):
         for index, slot in slots.items():
@@ -133,7 +142,7 @@ def _play(config: Config, index: int, slot: "Slot", arrays: dict[str, np.ndarray
     command = arrays["commands"][index]
     if command == IDLE:
         return
-    done = success = False
+    done, success, score, mode = False, False, float("nan"), -1
     if command == RESET:
         observation, goal, goal_xy = slot.reset(
             config.seed, int(arrays["task_ids"][index]), int(arrays["episodes"][index])
@@ -141,10 +150,12 @@ def _play(config: Config, index: int, slot: "Slot", arrays: dict[str, np.ndarray
         arrays["goals"][index] = goal
         arrays["goal_xy"][index] = goal_xy
     else:
-        observation, done, success = slot.step(arrays["actions"][index].copy())
+        observation, done, success, score, mode = slot.step(arrays["actions"][index].copy())
     arrays["observations"][index] = observation
     arrays["done"][index] = done
     arrays["success"][index] = success
+    arrays["scores"][index] = score
+    arrays["modes"][index] = mode
     if config.every and (slot.time % config.every == 0 or done or success):
         arrays["frames"][index] = slot.render()
 

@@ -1,0 +1,113 @@
+"""FM-BC: imitation of chunks of actions with flow matching.
+
+min E |v(a_t, t, s) - (a - eps)|^2, a_t = (1 - t) eps + t a, t ~ U(0, 1), eps ~ N(0, I)
+(Lipman et al., 2023, with straight paths); a chunk is ten Euler steps from eps.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nfrl.agents.imitation import ChunkShape, flat_histories, to_actions
+from nfrl.agents.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.time_networks import NetworkKind, TimeMLP, build_time_network
+from nfrl.agents.unet import UNet
+from nfrl.data.normalizer import Normalizers
+from nfrl.data.samplers import ChunkBatch
+
+
+@dataclasses.dataclass(frozen=True)
+class FMBCConfig:
+    """FM-BC with NF-BC's data and optimiser."""
+
+    chunks: ChunkShape = ChunkShape()
+    """History, prediction and execution: as NF-BC's."""
+    network: NetworkKind = "mlp"
+    """The velocity field: fully connected, or Diffusion Policy's U-Net."""
+    hidden: tuple[int, ...] = (512, 512, 512, 512)
+    """Hidden widths of the MLP; channels of the U-Net's levels, multiples of 8."""
+    euler_steps: int = 10
+    """Steps of the integration when acting."""
+    optimizer: AdamW = AdamW()
+    """As NF-BC's: the same budget."""
+
+    def build(
+        self,
+        key: PRNGKeyArray,
+        observation_dim: int,
+        action_dim: int,
+        steps: int,
+        normalizers: Normalizers,
+    ) -> "FMBC":
+        """Build an untrained agent; arguments as in :meth:`ImitationConfig.build`."""
+        velocity = build_time_network(
+            key,
+            self.network,
+            predicted=self.chunks.predicted,
+            action_dim=action_dim,
+            condition_dim=self.chunks.history * observation_dim,
+            hidden=self.hidden,
+        )
+        policy = VelocityPolicy(normalizers, velocity)
+        return FMBC(policy, initial_state(self.optimizer.build(steps), policy), self, steps)
+
+
+class VelocityPolicy(eqx.Module):
+    """A velocity field v(a_t, t, s) of normalised chunks."""
+
+    normalizers: Normalizers
+    velocity: TimeMLP | UNet
+
+
+class FMBC(eqx.Module):
+    """The agent: a policy, its optimiser's state, its configuration."""
+
+    policy: VelocityPolicy
+    optimizer_state: optax.OptState
+    config: FMBCConfig = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+
+    def update(self, batch: ChunkBatch, key: PRNGKeyArray) -> tuple["FMBC", dict[str, Array]]:
+        """Take one flow-matching step."""
+
+        def loss(policy: VelocityPolicy) -> tuple[Array, dict[str, Array]]:
+            return _matching_error(policy, batch, key), {}
+
+        policy, state, metrics = gradient_step(
+            loss, self.policy, self.config.optimizer.build(self.steps), self.optimizer_state
+        )
+        return FMBC(policy, state, self.config, self.steps), metrics
+
+    def validate(self, batch: ChunkBatch, key: PRNGKeyArray) -> dict[str, Array]:
+        """Return the flow-matching loss: the velocity's mean squared error per coordinate."""
+        return {"loss": _matching_error(self.policy, batch, key)}
+
+    def act_chunk(
+        self, history: Float[Array, "history observation"], key: PRNGKeyArray
+    ) -> Float[Array, "predicted action"]:
+        """Integrate the velocity field from noise with Euler steps."""
+        steps, normalizers = self.config.euler_steps, self.policy.normalizers
+        condition = flat_histories(normalizers, history)
+
+        def euler(chunk: Array, time: Array) -> tuple[Array, None]:
+            return chunk + self.policy.velocity(chunk, time, condition) / steps, None
+
+        noise = jr.normal(key, (self.config.chunks.predicted, normalizers.action.dim))
+        chunk, _ = jax.lax.scan(euler, noise, jnp.arange(steps) / steps)
+        return to_actions(normalizers, chunk.reshape(-1))
+
+
+def _matching_error(policy: VelocityPolicy, batch: ChunkBatch, key: PRNGKeyArray) -> Array:
+    noise_key, time_key = jr.split(key)
+    chunks = policy.normalizers.action.encode(batch.actions)
+    noise = jr.normal(noise_key, chunks.shape)
+    time = jr.uniform(time_key, (len(chunks),))
+    noisy = (1 - time[:, None, None]) * noise + time[:, None, None] * chunks
+    conditions = flat_histories(policy.normalizers, batch.observations)
+    velocity = jax.vmap(policy.velocity)(noisy, time, conditions)
+    return jnp.square(velocity - (chunks - noise)).mean()

@@ -1,0 +1,122 @@
+"""Gaussian BC: imitation of chunks of actions with one bell curve, whose mean acts.
+
+max E_{(s, a) ~ D} log N(a; mu(s), diag exp(2 rho(s)))
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nfrl.agents.imitation import ChunkShape, flat_chunks, flat_histories, to_actions
+from nfrl.agents.optimization import AdamW, gradient_step, initial_state
+from nfrl.data.normalizer import Normalizers
+from nfrl.data.samplers import ChunkBatch
+from nfrl.networks import MLP
+
+LOG_STD_RANGE = (-5.0, 2.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianBCConfig:
+    """Gaussian BC with NF-BC's data and optimiser."""
+
+    chunks: ChunkShape = ChunkShape()
+    """History, prediction and execution: as NF-BC's."""
+    hidden: tuple[int, ...] = (512, 512, 512, 512)
+    """Hidden widths of the network of mean and deviation."""
+    layer_norm: bool = True
+    """LayerNorm in that network."""
+    sampling: bool = False
+    """Act by a sample instead of the mean."""
+    optimizer: AdamW = AdamW()
+    """As NF-BC's: the same budget."""
+
+    def build(
+        self,
+        key: PRNGKeyArray,
+        observation_dim: int,
+        action_dim: int,
+        steps: int,
+        normalizers: Normalizers,
+    ) -> "GaussianBC":
+        """Build an untrained agent; arguments as in :meth:`ImitationConfig.build`."""
+        network = MLP(
+            key,
+            self.chunks.history * observation_dim,
+            self.hidden,
+            2 * self.chunks.predicted * action_dim,
+            layer_norm=self.layer_norm,
+        )
+        policy = GaussianPolicy(normalizers, network)
+        return GaussianBC(policy, initial_state(self.optimizer.build(steps), policy), self, steps)
+
+
+class GaussianPolicy(eqx.Module):
+    """N(a; mu(s), diag exp(2 rho(s))) of a flat, normalised chunk."""
+
+    normalizers: Normalizers
+    network: MLP
+
+    def parameters(
+        self, history: Float[Array, "history observation"]
+    ) -> tuple[Float[Array, " flat"], Float[Array, " flat"]]:
+        """Return the mean and the standard deviation."""
+        mean, log_std = jnp.split(self.network(flat_histories(self.normalizers, history)), 2)
+        return mean, jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE))
+
+    def log_prob(
+        self,
+        history: Float[Array, "history observation"],
+        chunk: Float[Array, "predicted action"],
+    ) -> Float[Array, ""]:
+        """Return the log-density of a chunk of raw actions after normalisation, in nats."""
+        mean, std = self.parameters(history)
+        return jax.scipy.stats.norm.logpdf(flat_chunks(self.normalizers, chunk), mean, std).sum()
+
+
+class GaussianBC(eqx.Module):
+    """The agent: a policy, its optimiser's state, its configuration."""
+
+    policy: GaussianPolicy
+    optimizer_state: optax.OptState
+    config: GaussianBCConfig = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+
+    def update(self, batch: ChunkBatch, key: PRNGKeyArray) -> tuple["GaussianBC", dict[str, Array]]:
+        """Take one maximum-likelihood step; the key is not used."""
+
+        def loss(policy: GaussianPolicy) -> tuple[Array, dict[str, Array]]:
+            log_prob = jax.vmap(policy.log_prob)(*batch).mean()
+            return -log_prob, {"log_prob": log_prob}
+
+        policy, state, metrics = gradient_step(
+            loss, self.policy, self.config.optimizer.build(self.steps), self.optimizer_state
+        )
+        return GaussianBC(policy, state, self.config, self.steps), metrics
+
+    def validate(self, batch: ChunkBatch, key: PRNGKeyArray) -> dict[str, Array]:
+        """Return the mean log-density of normalised chunks, in nats."""
+        return {"log_prob": jax.vmap(self.policy.log_prob)(*batch).mean()}
+
+    def act_chunk(
+        self, history: Float[Array, "history observation"], key: PRNGKeyArray
+    ) -> Float[Array, "predicted action"]:
+        """Return the mean chunk, or a sample."""
+        chunk, std = self.policy.parameters(history)
+        if self.config.sampling:
+            chunk += std * jr.normal(key, chunk.shape)
+        return to_actions(self.policy.normalizers, chunk)
+
+    def log_prob(
+        self,
+        history: Float[Array, "history observation"],
+        chunk: Float[Array, "predicted action"],
+    ) -> Float[Array, ""]:
+        """Return the exact log-density of a chunk, in nats and in the data's units."""
+        log_det = len(chunk) * self.policy.normalizers.action.log_det
+        return self.policy.log_prob(history, chunk) + log_det

@@ -1,0 +1,151 @@
+"""NF-BC: imitation of chunks of actions with a flow policy (Ghugare and Eysenbach, 2025, 5.1).
+
+max E_{(s, a) ~ D} log pi(a + sigma eps | s), with s a history of observations and a a chunk of
+actions, both normalised and laid out as one vector.
+"""
+
+import dataclasses
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from flowjax.distributions import AbstractDistribution
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nfrl.agents.imitation import ChunkShape, flat_chunks, flat_histories, to_actions
+from nfrl.agents.optimization import AdamW, gradient_step, initial_state
+from nfrl.data.normalizer import Normalizers
+from nfrl.data.samplers import ChunkBatch
+from nfrl.flows import RealNVP, denoise
+from nfrl.networks import MLP
+
+
+@dataclasses.dataclass(frozen=True)
+class NFBCConfig:
+    """NF-BC with the paper's values."""
+
+    chunks: ChunkShape = ChunkShape()
+    """History, prediction and execution (the code's defaults)."""
+    blocks: int = 12
+    """Blocks of the flow: a linear flow and a coupling each."""
+    channels: int = 512
+    """Width c of the coupling networks."""
+    encoder: tuple[int, ...] = (512, 512, 512, 512)
+    """Hidden widths of the history's encoder."""
+    condition_dim: int = 512
+    """Width k of the encoded history (the code: 256 for PushT, 1024 for the kitchen)."""
+    transformer: Literal["affine", "spline"] = "affine"
+    """What a coupling does to a coordinate; "spline" is rational-quadratic."""
+    mixing: Literal["plu", "reverse", "none"] = "plu"
+    """The linear flow between couplings; "none" is the paper's ablation."""
+    layer_norm: bool = True
+    """LayerNorm in the coupling networks; False is the paper's ablation."""
+    noise: float = 0.1
+    """sigma of the training noise on the normalised actions."""
+    denoising: bool = True
+    """Remove the noise when acting, by one score step."""
+    best_of: int = 1
+    """Samples N of which the one of highest likelihood acts; 1 is the paper's."""
+    optimizer: AdamW = AdamW()
+    """AdamW, 3e-4 (the code: 1e-3 for PushT), weight decay 1e-6, warm-up 500, cosine to 1e-6."""
+
+    def build(
+        self,
+        key: PRNGKeyArray,
+        observation_dim: int,
+        action_dim: int,
+        steps: int,
+        normalizers: Normalizers,
+    ) -> "NFBC":
+        """Build an untrained agent; arguments as in :meth:`ImitationConfig.build`."""
+        encoder_key, flow_key = jr.split(key)
+        policy = ChunkFlow(
+            normalizers,
+            MLP(
+                encoder_key,
+                self.chunks.history * observation_dim,
+                self.encoder,
+                self.condition_dim,
+            ),
+            RealNVP(
+                flow_key,
+                dim=self.chunks.predicted * action_dim,
+                cond_dim=self.condition_dim,
+                blocks=self.blocks,
+                channels=self.channels,
+                transformer=self.transformer,
+                mixing=self.mixing,
+                layer_norm=self.layer_norm,
+            ),
+        )
+        return NFBC(policy, initial_state(self.optimizer.build(steps), policy), self, steps)
+
+
+class ChunkFlow(eqx.Module):
+    """pi(a | s): an encoder of the history and a density of flat chunks, any flowjax one."""
+
+    normalizers: Normalizers
+    encoder: MLP
+    flow: AbstractDistribution
+
+    def condition(self, history: Float[Array, "history observation"]) -> Float[Array, " condition"]:
+        """Encode one history of raw observations."""
+        return self.encoder(flat_histories(self.normalizers, history))
+
+
+class NFBC(eqx.Module):
+    """The agent: a policy, its optimiser's state, its configuration."""
+
+    policy: ChunkFlow
+    optimizer_state: optax.OptState
+    config: NFBCConfig = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+
+    def update(self, batch: ChunkBatch, key: PRNGKeyArray) -> tuple["NFBC", dict[str, Array]]:
+        """Take one maximum-likelihood step."""
+
+        def loss(policy: ChunkFlow) -> tuple[Array, dict[str, Array]]:
+            log_prob = _noisy_log_prob(policy, batch, key, self.config.noise)
+            return -log_prob, {"log_prob": log_prob}
+
+        policy, state, metrics = gradient_step(
+            loss, self.policy, self.config.optimizer.build(self.steps), self.optimizer_state
+        )
+        return NFBC(policy, state, self.config, self.steps), metrics
+
+    def validate(self, batch: ChunkBatch, key: PRNGKeyArray) -> dict[str, Array]:
+        """Return the mean log-density of noisy normalised chunks, in nats: the objective."""
+        return {"log_prob": _noisy_log_prob(self.policy, batch, key, self.config.noise)}
+
+    def act_chunk(
+        self, history: Float[Array, "history observation"], key: PRNGKeyArray
+    ) -> Float[Array, "predicted action"]:
+        """Sample a chunk and remove the training noise; of N samples take the likeliest."""
+        flow, count = self.policy.flow, self.config.best_of
+        condition = self.policy.condition(history)
+        chunks = flow.sample(key, (count,), condition)
+        if self.config.denoising:
+            chunks = denoise(flow, chunks, condition, self.config.noise)
+        best = jnp.argmax(flow.log_prob(chunks, condition)) if count > 1 else 0
+        return to_actions(self.policy.normalizers, chunks[best])
+
+    def log_prob(
+        self,
+        history: Float[Array, "history observation"],
+        chunk: Float[Array, "predicted action"],
+    ) -> Float[Array, ""]:
+        """Return the exact log-density of a chunk, in nats and in the data's units."""
+        normalizers = self.policy.normalizers
+        flat = flat_chunks(normalizers, chunk)
+        log_prob = self.policy.flow.log_prob(flat, self.policy.condition(history))
+        return log_prob + len(chunk) * normalizers.action.log_det
+
+
+def _noisy_log_prob(policy: ChunkFlow, batch: ChunkBatch, key: PRNGKeyArray, noise: float) -> Array:
+    chunks = flat_chunks(policy.normalizers, batch.actions)
+    chunks += noise * jr.normal(key, chunks.shape)
+    conditions = jax.vmap(policy.condition)(batch.observations)
+    return policy.flow.log_prob(chunks, conditions).mean()

@@ -1,0 +1,121 @@
+"""Receding-horizon execution: each row its own history, plan and random numbers."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from nfrl.agents.chunks import ChunkPolicy
+from nfrl.agents.imitation import ChunkShape
+
+SHAPE = ChunkShape(history=3, predicted=5, executed=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    chunks: ChunkShape = SHAPE
+
+
+class Scribe(eqx.Module):
+    """An agent whose chunk says what it saw: oldest and latest observation, noise, and place."""
+
+    policy: jax.Array
+    optimizer_state: None
+    config: Config = eqx.field(static=True)
+
+    def act_chunk(self, history, key):
+        seen = jnp.stack((history[0, 0], history[1, 0], history[-1, 0], jr.normal(key)))
+        place = jnp.arange(self.config.chunks.predicted, dtype=jnp.float32)
+        return jnp.concatenate((jnp.tile(seen, (len(place), 1)), place[:, None]), axis=1)
+
+    def log_prob(self, history, chunk):
+        return 5 * history[-1, 0]
+
+
+AGENT = Scribe(jnp.zeros(1), None, Config())
+
+
+def play(policy, observations, episodes, times):
+    """Call a policy step by step: arguments of shape (steps, rows, ...); actions the same."""
+    nothing = np.empty((observations.shape[1], 0), np.float32)
+    rows = zip(observations, episodes, times, strict=True)
+    return np.stack([policy(o, nothing, e, t) for o, e, t in rows])
+
+
+def one_row(steps, episode=0, first=0.0):
+    observations = first + np.arange(steps, dtype=np.float32)[:, None, None]
+    return observations, np.full((steps, 1), episode), np.arange(steps)[:, None]
+
+
+def test_it_looks_back_plans_and_executes():
+    actions = play(ChunkPolicy(AGENT), *one_row(7, first=10.0))[:, 0]
+    oldest, middle, latest, noise, place = actions.T
+    np.testing.assert_array_equal(latest, [10, 10, 12, 12, 14, 14, 16])  # planned every 2 steps
+    np.testing.assert_array_equal(place, [0, 1, 0, 1, 0, 1, 0])
+    np.testing.assert_array_equal(oldest, [10, 10, 10, 10, 12, 12, 14])  # the first is repeated
+    np.testing.assert_array_equal(middle, [10, 10, 11, 11, 13, 13, 15])
+    np.testing.assert_array_equal(noise[::2][:3], noise[1::2])
+    assert len(set(noise.tolist())) == 4
+
+
+def test_a_new_episode_forgets_the_one_before():
+    policy = ChunkPolicy(AGENT)
+    play(policy, *one_row(5, first=100.0))
+    found = play(policy, *one_row(5, episode=3))
+    np.testing.assert_array_equal(found, play(ChunkPolicy(AGENT), *one_row(5, episode=3)))
+
+
+def test_a_row_does_not_depend_on_the_others():
+    """Rows out of step, that begin anew at different times, among others."""
+    rng = np.random.default_rng(0)
+    steps, rows = 30, 4
+    observations = rng.normal(size=(steps, rows, 2)).astype(np.float32)
+    times, episodes = np.zeros((2, steps, rows), np.int64)
+    for row in range(rows):
+        time, episode = 0, row
+        for step in range(steps):
+            times[step, row], episodes[step, row] = time, episode
+            time += 1
+            if rng.uniform() < 0.2:
+                time, episode = 0, episode + rows
+    together = play(ChunkPolicy(AGENT, seed=1), observations, episodes, times)
+    for row in range(rows):
+        mine = slice(row, row + 1)
+        alone = play(
+            ChunkPolicy(AGENT, seed=1), observations[:, mine], episodes[:, mine], times[:, mine]
+        )
+        np.testing.assert_array_equal(alone, together[:, mine])
+    # The others' observations changed, to the bit.
+    others = observations + np.array([0, 1, 1, 1], np.float32)[:, None]
+    found = play(ChunkPolicy(AGENT, seed=1), others, episodes, times)
+    np.testing.assert_array_equal(found[:, 0], together[:, 0])
+
+
+def test_seed_episode_and_time_are_the_random_numbers():
+    def noise(seed, episode):
+        return play(ChunkPolicy(AGENT, seed), *one_row(5, episode))[::2, 0, 3].tolist()
+
+    assert noise(0, 0) == noise(0, 0)
+    assert len({*noise(0, 0), *noise(1, 0), *noise(0, 1)}) == 9
+
+
+def test_confidence_is_the_chunks_log_likelihood_per_action():
+    policy = ChunkPolicy(AGENT, confidence=True)
+    observations, episodes, times = one_row(4, first=7.0)
+    found = []
+    for arguments in zip(observations, episodes, times, strict=True):
+        policy(arguments[0], np.empty((1, 0)), *arguments[1:])
+        found.append(float(policy.confidence[0]))
+    assert found == [7, 7, 9, 9]
+    assert ChunkPolicy(AGENT).confidence is None
+
+
+def test_the_number_of_rows_may_not_change_on_the_way():
+    policy = ChunkPolicy(AGENT)
+    policy(np.zeros((2, 1)), np.zeros((2, 0)), np.zeros(2, int), np.zeros(2, int))
+    with pytest.raises(ValueError, match="2 rows"):
+        policy(np.zeros((3, 1)), np.zeros((3, 0)), np.zeros(3, int), np.ones(3, int))
