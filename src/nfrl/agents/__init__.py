@@ -1,16 +1,28 @@
 """One file per algorithm, each read top to bottom like its equations."""
 
+from typing import Any, cast
+
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
 from nfrl.agents.agent import Agent, AgentConfig
 from nfrl.agents.bc import BCConfig
+from nfrl.agents.diffusion_bc import DiffusionBCConfig
+from nfrl.agents.fm_bc import FMBCConfig
 from nfrl.agents.fm_gcbc import FMGCBCConfig
 from nfrl.agents.fql import FQLConfig
+from nfrl.agents.gaussian_bc import GaussianBCConfig
 from nfrl.agents.gcbc import GCBCConfig
 from nfrl.agents.idql import IDQLConfig
 from nfrl.agents.ifql import IFQLConfig
+from nfrl.agents.imitation import ImitationConfig
 from nfrl.agents.iql import IQLConfig
+from nfrl.agents.nf_bc import NFBCConfig
 from nfrl.agents.nf_gcbc import NFGCBCConfig
 from nfrl.agents.nf_rlbc import NFRLBCConfig
 from nfrl.agents.rebrac import ReBRACConfig
+from nfrl.data.dataset import Dataset
+from nfrl.data.normalizer import Normalizers
 
 GOAL_CONDITIONED: dict[str, type[AgentConfig]] = {
     "nf-gcbc": NFGCBCConfig,
@@ -30,12 +42,53 @@ OFFLINE_RL: dict[str, type[AgentConfig]] = {
 }
 """Offline reinforcement learning: agents for tasks with rewards."""
 
-AGENTS = GOAL_CONDITIONED | OFFLINE_RL
+IMITATION: dict[str, type[ImitationConfig]] = {
+    "nf-bc": NFBCConfig,
+    "gaussian-bc": GaussianBCConfig,
+    "diffusion-bc": DiffusionBCConfig,
+    "fm-bc": FMBCConfig,
+}
+"""Imitation of chunks of actions: agents for tasks with demonstrations."""
+
+AGENTS: dict[str, Any] = {**GOAL_CONDITIONED, **OFFLINE_RL, **IMITATION}
 """The configuration of every agent, by the name that the command line knows it by."""
+
+
+def build_agent(
+    config: AgentConfig | ImitationConfig,
+    key: PRNGKeyArray,
+    observation_dim: int,
+    action_dim: int,
+    steps: int,
+    dataset: Dataset | None = None,
+) -> Any:
+    """Build an untrained agent of any kind.
+
+    Args:
+        config: What to build.
+        key: Random key of the initial weights.
+        observation_dim: Width of an observation.
+        action_dim: Width of an action.
+        steps: Length of the run.
+        dataset: What normalisers are fitted to; None where a checkpoint is to be loaded.
+    """
+    sizes = (observation_dim, action_dim)
+    if not isinstance(config, tuple(IMITATION.values())):
+        return cast(AgentConfig, config).build(key, *sizes, steps)
+    if dataset is None:
+        normalizers = Normalizers.identity(*sizes)
+    else:
+        rows = np.asarray(dataset.transitions)
+        normalizers = Normalizers.fit(
+            np.asarray(dataset.observations), np.asarray(dataset.actions)[rows]
+        )
+    return cast(ImitationConfig, config).build(key, *sizes, steps, normalizers)
+
 
 __all__ = [
     "AGENTS",
     "GOAL_CONDITIONED",
+    "IMITATION",
     "OFFLINE_RL",
     "Agent",
     "AgentConfig",
@@ -49,4 +102,5 @@ __all__ = [
     "NFGCBCConfig",
     "NFRLBCConfig",
     "ReBRACConfig",
+    "build_agent",
 ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import equinox as eqx
 import jax
@@ -11,12 +12,15 @@ import numpy as np
 from jaxtyping import Array
 
 from nfrl.agents.agent import Agent
+from nfrl.agents.chunks import ChunkPolicy
+from nfrl.agents.imitation import ImitationAgent
+from nfrl.agents.optimization import without_optimizer
 
 Act = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
-def batched_policy(agent: Agent, seed: int = 0) -> Act:
-    """Compile an agent's ``act`` for a batch of environments.
+def batched_policy(agent: Agent | ImitationAgent, seed: int = 0) -> Act:
+    """Compile an agent's ``act`` for a batch of environments; for one that plans chunks, its plans.
 
     Args:
         agent: The agent, as it stands now.
@@ -27,6 +31,8 @@ def batched_policy(agent: Agent, seed: int = 0) -> Act:
         the others of shape (n,), to actions of shape (n, action). A row's random key is made of
         the seed, its episode and its time, so its action does not depend on the other rows.
     """
+    if hasattr(agent, "act_chunk"):
+        return ChunkPolicy(cast(ImitationAgent, agent), seed)
     return partial(compile_act(seed), without_optimizer(agent))
 
 
@@ -61,8 +67,3 @@ def compile_act(seed: int) -> Callable[..., np.ndarray]:
         )
 
     return policy
-
-
-def without_optimizer(agent: Agent) -> Agent:
-    """Return an agent that can act and be scored, but holds no optimiser's state."""
-    return eqx.tree_at(lambda a: a.optimizer_state, agent, None, is_leaf=lambda x: x is None)

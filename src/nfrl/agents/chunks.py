@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from nfrl.agents.imitation import ImitationAgent
+from nfrl.agents.optimization import without_optimizer
 
 
 class ChunkPolicy:
@@ -74,7 +75,7 @@ Plan = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarr
 
 def _compiled(agent: ImitationAgent, seed: int, confidence: bool) -> Plan:
     """Return (histories, episodes, times) -> (the chunks' beginnings, log-likelihoods)."""
-    arrays, static = eqx.partition(_without_training(agent), eqx.is_array)
+    arrays, static = eqx.partition(without_optimizer(agent), eqx.is_array)
     executed, predicted = agent.config.chunks.executed, agent.config.chunks.predicted
 
     @jax.jit
@@ -97,8 +98,3 @@ def _compiled(agent: ImitationAgent, seed: int, confidence: bool) -> Plan:
         return np.asarray(chunks), np.asarray(log_probs)
 
     return call
-
-
-def _without_training(agent: ImitationAgent) -> ImitationAgent:
-    """Return an agent that can act, but holds no optimiser's state."""
-    return eqx.tree_at(lambda a: a.optimizer_state, agent, None, is_leaf=lambda x: x is None)

@@ -15,10 +15,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.imitation import ChunkShape, flat_histories, to_actions
+from nfrl.agents.imitation import ChunkShape, draw_chunks, flat_histories, to_actions
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
 from nfrl.agents.time_networks import NetworkKind, TimeMLP, build_time_network
 from nfrl.agents.unet import UNet
+from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
 from nfrl.data.samplers import ChunkBatch
 from nfrl.errors import UserError
@@ -93,6 +94,10 @@ class DiffusionBC(eqx.Module):
     optimizer_state: optax.OptState
     config: DiffusionBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+
+    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> ChunkBatch:
+        """Draw histories and the chunks that follow."""
+        return draw_chunks(dataset, key, batch_size, self.config.chunks)
 
     def update(
         self, batch: ChunkBatch, key: PRNGKeyArray

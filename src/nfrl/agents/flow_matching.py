@@ -1,4 +1,4 @@
-"""Flow matching with straight paths and a fully connected velocity field (Lipman et al., 2023).
+"""Flow matching with straight paths (Lipman et al., 2023).
 
 min E |v(a_t, t, y) - (a - eps)|^2, a_t = (1 - t) eps + t a, t ~ U(0, 1), eps ~ N(0, I);
 an action is a number of Euler steps from eps.
@@ -14,30 +14,53 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.networks import MLP
 
+Field = Callable[[Array, Array, Array], Array]
+"""v: (a_t, t, y) -> the velocity of a_t, of its shape."""
 
-def velocity_field(
-    key: PRNGKeyArray,
-    condition_dim: int,
-    hidden: tuple[int, ...],
-    action_dim: int,
-    *,
-    layer_norm: bool,
-    activation: Callable[[Array], Array] = jax.nn.silu,
-) -> MLP:
-    """Build the network v(a_t, t, y)."""
-    return MLP(
-        key,
-        action_dim + 1 + condition_dim,
-        hidden,
-        action_dim,
-        activation=activation,
-        layer_norm=layer_norm,
-    )
+
+class VelocityField(eqx.Module):
+    """A fully connected v(a_t, t, y).
+
+    Args:
+        key: Random key.
+        condition_dim: Width of y.
+        hidden: Hidden widths.
+        action_dim: Width of an action.
+        activation: The nonlinearity.
+        layer_norm: Whether each hidden layer is normalised.
+    """
+
+    network: MLP
+    action_dim: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        key: PRNGKeyArray,
+        condition_dim: int,
+        hidden: tuple[int, ...],
+        action_dim: int,
+        *,
+        activation: Callable[[Array], Array] = jax.nn.silu,
+        layer_norm: bool,
+    ):
+        inputs = action_dim + 1 + condition_dim
+        self.network = MLP(
+            key, inputs, hidden, action_dim, activation=activation, layer_norm=layer_norm
+        )
+        self.action_dim = action_dim
+
+    def __call__(
+        self,
+        action: Float[Array, " action"],
+        time: Float[Array, ""],
+        condition: Float[Array, " condition"],
+    ) -> Float[Array, " action"]:
+        return self.network(jnp.concatenate((action, time[None], condition)))
 
 
 def matching_error(
-    field: MLP,
-    actions: Float[Array, "batch action"],
+    field: Field,
+    actions: Float[Array, "batch ..."],
     conditions: Float[Array, "batch condition"],
     key: PRNGKeyArray,
 ) -> Array:
@@ -45,21 +68,18 @@ def matching_error(
     noise_key, time_key = jr.split(key)
     noise = jr.normal(noise_key, actions.shape)
     time = jr.uniform(time_key, (len(actions),))
-    noisy = (1 - time[:, None]) * noise + time[:, None] * actions
-    velocity = eqx.filter_vmap(_velocity, in_axes=(None, 0, 0, 0))(field, noisy, time, conditions)
+    share = time.reshape(-1, *[1] * (actions.ndim - 1))
+    noisy = (1 - share) * noise + share * actions
+    velocity = jax.vmap(field)(noisy, time, conditions)
     return jnp.square(velocity - (actions - noise)).mean()
 
 
 def integrate(
-    field: MLP, noise: Float[Array, " action"], condition: Float[Array, " condition"], steps: int
-) -> Float[Array, " action"]:
+    field: Field, noise: Float[Array, "..."], condition: Float[Array, " condition"], steps: int
+) -> Float[Array, "..."]:
     """Follow the velocity field from noise at time 0 to an action at time 1, by Euler steps."""
 
     def euler(action: Array, time: Array) -> tuple[Array, None]:
-        return action + _velocity(field, action, time, condition) / steps, None
+        return action + field(action, time, condition) / steps, None
 
     return jax.lax.scan(euler, noise, jnp.arange(steps) / steps)[0]
-
-
-def _velocity(field: MLP, action: Array, time: Array, condition: Array) -> Array:
-    return field(jnp.concatenate((action, time[None], condition)))

@@ -1,22 +1,21 @@
 """FM-BC: imitation of chunks of actions with flow matching.
 
-min E |v(a_t, t, s) - (a - eps)|^2, a_t = (1 - t) eps + t a, t ~ U(0, 1), eps ~ N(0, I)
-(Lipman et al., 2023, with straight paths); a chunk is ten Euler steps from eps.
+The loss and the integration are those of :mod:`nfrl.agents.flow_matching`, on whole chunks.
 """
 
 import dataclasses
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.imitation import ChunkShape, flat_histories, to_actions
+from nfrl.agents.flow_matching import integrate, matching_error
+from nfrl.agents.imitation import ChunkShape, draw_chunks, flat_histories, to_actions
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
 from nfrl.agents.time_networks import NetworkKind, TimeMLP, build_time_network
 from nfrl.agents.unet import UNet
+from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
 from nfrl.data.samplers import ChunkBatch
 
@@ -72,6 +71,10 @@ class FMBC(eqx.Module):
     config: FMBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
 
+    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> ChunkBatch:
+        """Draw histories and the chunks that follow."""
+        return draw_chunks(dataset, key, batch_size, self.config.chunks)
+
     def update(self, batch: ChunkBatch, key: PRNGKeyArray) -> tuple["FMBC", dict[str, Array]]:
         """Take one flow-matching step."""
 
@@ -91,23 +94,14 @@ class FMBC(eqx.Module):
         self, history: Float[Array, "history observation"], key: PRNGKeyArray
     ) -> Float[Array, "predicted action"]:
         """Integrate the velocity field from noise with Euler steps."""
-        steps, normalizers = self.config.euler_steps, self.policy.normalizers
-        condition = flat_histories(normalizers, history)
-
-        def euler(chunk: Array, time: Array) -> tuple[Array, None]:
-            return chunk + self.policy.velocity(chunk, time, condition) / steps, None
-
+        normalizers, field = self.policy.normalizers, self.policy.velocity
         noise = jr.normal(key, (self.config.chunks.predicted, normalizers.action.dim))
-        chunk, _ = jax.lax.scan(euler, noise, jnp.arange(steps) / steps)
+        condition = flat_histories(normalizers, history)
+        chunk = integrate(field, noise, condition, self.config.euler_steps)
         return to_actions(normalizers, chunk.reshape(-1))
 
 
 def _matching_error(policy: VelocityPolicy, batch: ChunkBatch, key: PRNGKeyArray) -> Array:
-    noise_key, time_key = jr.split(key)
     chunks = policy.normalizers.action.encode(batch.actions)
-    noise = jr.normal(noise_key, chunks.shape)
-    time = jr.uniform(time_key, (len(chunks),))
-    noisy = (1 - time[:, None, None]) * noise + time[:, None, None] * chunks
     conditions = flat_histories(policy.normalizers, batch.observations)
-    velocity = jax.vmap(policy.velocity)(noisy, time, conditions)
-    return jnp.square(velocity - (chunks - noise)).mean()
+    return matching_error(policy.velocity, chunks, conditions, key)

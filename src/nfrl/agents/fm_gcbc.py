@@ -12,11 +12,10 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.agent import check_discount
-from nfrl.agents.flow_matching import integrate, matching_error, velocity_field
+from nfrl.agents.flow_matching import VelocityField, integrate, matching_error
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
-from nfrl.networks import MLP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +40,7 @@ class FMGCBCConfig:
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
     ) -> "FMGCBC":
         """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
-        velocity = velocity_field(
+        velocity = VelocityField(
             key, 2 * observation_dim, self.hidden, action_dim, layer_norm=self.layer_norm
         )
         return FMGCBC(velocity, initial_state(self.optimizer.build(steps), velocity), self, steps)
@@ -50,7 +49,7 @@ class FMGCBCConfig:
 class FMGCBC(eqx.Module):
     """The agent: a velocity field v(a_t, t, s, g), its optimiser's state, its configuration."""
 
-    policy: MLP
+    policy: VelocityField
     optimizer_state: optax.OptState
     config: FMGCBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
@@ -62,7 +61,7 @@ class FMGCBC(eqx.Module):
     def update(self, batch: GoalBatch, key: PRNGKeyArray) -> tuple["FMGCBC", dict[str, Array]]:
         """Take one flow-matching step."""
 
-        def loss(policy: MLP) -> tuple[Array, dict[str, Array]]:
+        def loss(policy: VelocityField) -> tuple[Array, dict[str, Array]]:
             return _matching_error(policy, batch, key), {}
 
         policy, state, metrics = gradient_step(
@@ -81,12 +80,11 @@ class FMGCBC(eqx.Module):
         key: PRNGKeyArray,
     ) -> Float[Array, " action"]:
         """Integrate the velocity field from noise with Euler steps, and clip to [-1, 1]."""
-        (action_dim,) = self.policy.layers[-1].bias.shape
         condition = jnp.concatenate((observation, goal))
-        noise = jr.normal(key, (action_dim,))
+        noise = jr.normal(key, (self.policy.action_dim,))
         return jnp.clip(integrate(self.policy, noise, condition, self.config.euler_steps), -1, 1)
 
 
-def _matching_error(policy: MLP, batch: GoalBatch, key: PRNGKeyArray) -> Array:
+def _matching_error(policy: VelocityField, batch: GoalBatch, key: PRNGKeyArray) -> Array:
     conditions = jnp.concatenate((batch.observations, batch.goals), axis=-1)
     return matching_error(policy, batch.actions, conditions, key)

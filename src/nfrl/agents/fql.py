@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.agent import check_discount
 from nfrl.agents.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
-from nfrl.agents.flow_matching import integrate, matching_error, velocity_field
+from nfrl.agents.flow_matching import VelocityField, integrate, matching_error
 from nfrl.agents.optimization import (
     AdamW,
     constant_adam,
@@ -72,7 +72,7 @@ class FQLConfig:
             activation=jax.nn.gelu,
             layer_norm=False,
         )
-        flow = velocity_field(
+        flow = VelocityField(
             flow_key,
             observation_dim,
             self.hidden,
@@ -90,7 +90,7 @@ class FQL(eqx.Module):
     """The agent: a one-step policy, a velocity field, Q-functions and their targets, states."""
 
     policy: MLP
-    flow: MLP
+    flow: VelocityField
     critic: Critic
     target_critic: Critic
     optimizer_state: tuple[optax.OptState, ...]
@@ -111,7 +111,7 @@ class FQL(eqx.Module):
         def critic_loss(critic: Critic) -> tuple[Array, dict[str, Array]]:
             return td_loss(critic, batch, target), {}
 
-        def flow_loss(flow: MLP) -> tuple[Array, dict[str, Array]]:
+        def flow_loss(flow: VelocityField) -> tuple[Array, dict[str, Array]]:
             return matching_error(flow, batch.actions, batch.observations, flow_key), {}
 
         def actor_loss(policy: MLP) -> tuple[Array, dict[str, Array]]:

@@ -12,8 +12,9 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.imitation import ChunkShape, flat_chunks, flat_histories, to_actions
+from nfrl.agents.imitation import ChunkShape, draw_chunks, flat_chunks, flat_histories, to_actions
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
+from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
 from nfrl.data.samplers import ChunkBatch
 from nfrl.networks import MLP
@@ -86,6 +87,10 @@ class GaussianBC(eqx.Module):
     optimizer_state: optax.OptState
     config: GaussianBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+
+    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> ChunkBatch:
+        """Draw histories and the chunks that follow."""
+        return draw_chunks(dataset, key, batch_size, self.config.chunks)
 
     def update(self, batch: ChunkBatch, key: PRNGKeyArray) -> tuple["GaussianBC", dict[str, Array]]:
         """Take one maximum-likelihood step; the key is not used."""

@@ -15,12 +15,11 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.flow_matching import integrate, matching_error, velocity_field
+from nfrl.agents.flow_matching import VelocityField, integrate, matching_error
 from nfrl.agents.implicit_q import ImplicitQ, ImplicitQConfig, States, best_action
 from nfrl.agents.optimization import gradient_step, initial_state, join_metrics
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
-from nfrl.networks import MLP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +38,7 @@ class IFQLConfig(ImplicitQConfig):
     def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "IFQL":
         """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
         policy_key, critic_key = jr.split(key)
-        policy = velocity_field(
+        policy = VelocityField(
             policy_key,
             observation_dim,
             self.hidden,
@@ -55,7 +54,7 @@ class IFQLConfig(ImplicitQConfig):
 class IFQL(eqx.Module):
     """The agent: a velocity field v(a_t, t, s), critics, three optimisers' states."""
 
-    policy: MLP
+    policy: VelocityField
     critics: ImplicitQ
     optimizer_state: tuple[optax.OptState, States]
     config: IFQLConfig = eqx.field(static=True)
@@ -69,7 +68,7 @@ class IFQL(eqx.Module):
         """Take one step of value, critic and flow matching each."""
         policy_state, states = self.optimizer_state
 
-        def actor_loss(policy: MLP) -> tuple[Array, dict[str, Array]]:
+        def actor_loss(policy: VelocityField) -> tuple[Array, dict[str, Array]]:
             return matching_error(policy, batch.actions, batch.observations, key), {}
 
         policy, policy_state, of_actor = gradient_step(
@@ -98,8 +97,7 @@ class IFQL(eqx.Module):
         self, observation: Float[Array, " observation"], key: PRNGKeyArray
     ) -> Float[Array, "samples action"]:
         """Sample N actions of the data's distribution, clipped to [-1, 1]."""
-        (action_dim,) = self.policy.layers[-1].bias.shape
-        noise = jr.normal(key, (self.config.samples, action_dim))
+        noise = jr.normal(key, (self.config.samples, self.policy.action_dim))
         along = jax.vmap(
             lambda one: integrate(self.policy, one, observation, self.config.euler_steps)
         )

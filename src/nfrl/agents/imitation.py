@@ -6,8 +6,9 @@ from typing import Any, Protocol, Self
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
-from nfrl.data.samplers import ChunkBatch
+from nfrl.data.samplers import ChunkBatch, sample_chunks
 from nfrl.errors import UserError
 
 
@@ -40,6 +41,10 @@ class ImitationAgent(Protocol):
     @property
     def config(self) -> "ImitationConfig":
         """What it was built from."""
+
+    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> ChunkBatch:
+        """Draw the batch that an update takes."""
+        ...
 
     def update(self, batch: ChunkBatch, key: PRNGKeyArray) -> tuple[Self, dict[str, Array]]:
         """Take one gradient step; return the new agent and scalar metrics."""
@@ -81,6 +86,13 @@ class ImitationConfig(Protocol):
             normalizers: Fitted to the data; of any value where a checkpoint is to be loaded.
         """
         ...
+
+
+def draw_chunks(
+    dataset: Dataset, key: PRNGKeyArray, batch_size: int, shape: ChunkShape
+) -> ChunkBatch:
+    """Draw histories and the chunks that follow, of an agent's lengths."""
+    return sample_chunks(dataset, key, batch_size, history=shape.history, chunk=shape.predicted)
 
 
 def flat_histories(

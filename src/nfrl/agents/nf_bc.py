@@ -5,7 +5,6 @@ actions, both normalised and laid out as one vector.
 """
 
 import dataclasses
-from typing import Literal
 
 import equinox as eqx
 import jax
@@ -15,34 +14,28 @@ import optax
 from flowjax.distributions import AbstractDistribution
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.imitation import ChunkShape, flat_chunks, flat_histories, to_actions
+from nfrl.agents.flow_policy import FlowPolicyConfig
+from nfrl.agents.imitation import ChunkShape, draw_chunks, flat_chunks, flat_histories, to_actions
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
+from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
 from nfrl.data.samplers import ChunkBatch
-from nfrl.flows import RealNVP, denoise
+from nfrl.flows import denoise
 from nfrl.networks import MLP
 
 
 @dataclasses.dataclass(frozen=True)
-class NFBCConfig:
+class NFBCConfig(FlowPolicyConfig):
     """NF-BC with the paper's values."""
 
-    chunks: ChunkShape = ChunkShape()
-    """History, prediction and execution (the code's defaults)."""
     blocks: int = 12
-    """Blocks of the flow: a linear flow and a coupling each."""
+    """Blocks of the flow: a linear flow and a coupling each (the code: 24 for PushT)."""
     channels: int = 512
     """Width c of the coupling networks."""
-    encoder: tuple[int, ...] = (512, 512, 512, 512)
-    """Hidden widths of the history's encoder."""
     condition_dim: int = 512
     """Width k of the encoded history (the code: 256 for PushT, 1024 for the kitchen)."""
-    transformer: Literal["affine", "spline"] = "affine"
-    """What a coupling does to a coordinate; "spline" is rational-quadratic."""
-    mixing: Literal["plu", "reverse", "none"] = "plu"
-    """The linear flow between couplings; "none" is the paper's ablation."""
-    layer_norm: bool = True
-    """LayerNorm in the coupling networks; False is the paper's ablation."""
+    chunks: ChunkShape = ChunkShape()
+    """History, prediction and execution (the code's defaults)."""
     noise: float = 0.1
     """sigma of the training noise on the normalised actions."""
     denoising: bool = True
@@ -61,26 +54,11 @@ class NFBCConfig:
         normalizers: Normalizers,
     ) -> "NFBC":
         """Build an untrained agent; arguments as in :meth:`ImitationConfig.build`."""
-        encoder_key, flow_key = jr.split(key)
-        policy = ChunkFlow(
-            normalizers,
-            MLP(
-                encoder_key,
-                self.chunks.history * observation_dim,
-                self.encoder,
-                self.condition_dim,
-            ),
-            RealNVP(
-                flow_key,
-                dim=self.chunks.predicted * action_dim,
-                cond_dim=self.condition_dim,
-                blocks=self.blocks,
-                channels=self.channels,
-                transformer=self.transformer,
-                mixing=self.mixing,
-                layer_norm=self.layer_norm,
-            ),
+        shape = self.chunks
+        plain = self.build_policy(
+            key, shape.history * observation_dim, shape.predicted * action_dim
         )
+        policy = ChunkFlow(normalizers, plain.encoder, plain.flow)
         return NFBC(policy, initial_state(self.optimizer.build(steps), policy), self, steps)
 
 
@@ -103,6 +81,10 @@ class NFBC(eqx.Module):
     optimizer_state: optax.OptState
     config: NFBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+
+    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> ChunkBatch:
+        """Draw histories and the chunks that follow."""
+        return draw_chunks(dataset, key, batch_size, self.config.chunks)
 
     def update(self, batch: ChunkBatch, key: PRNGKeyArray) -> tuple["NFBC", dict[str, Array]]:
         """Take one maximum-likelihood step."""

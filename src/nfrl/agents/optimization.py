@@ -13,6 +13,7 @@ from jaxtyping import Array
 from nfrl.networks import split_trainable
 
 Model = TypeVar("Model")
+Agent = TypeVar("Agent")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,3 +110,8 @@ def join_metrics(**parts: dict[str, Array]) -> dict[str, Array]:
 def mean_metrics(metrics: dict[str, Array]) -> dict[str, Array]:
     """Average metrics over their first axis."""
     return jax.tree.map(lambda value: value.mean(0), metrics)
+
+
+def without_optimizer(agent: Agent) -> Agent:
+    """Return an agent that can act and be scored, but holds no optimiser's state."""
+    return eqx.tree_at(lambda a: a.optimizer_state, agent, None, is_leaf=lambda x: x is None)

@@ -19,7 +19,7 @@ class TasksOptions:
     """List the tasks, their data, and the paper's scores."""
 
     suite: str | None = None
-    """Only this family of tasks: gcbc or offline-rl."""
+    """Only this family of tasks: gcbc, offline-rl or imitation."""
 
 
 def run(arguments: Sequence[str]) -> None:

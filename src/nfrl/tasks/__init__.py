@@ -1,10 +1,11 @@
 """What there is to solve: environments, their data, and the published scores."""
 
 from nfrl.errors import unknown_name
+from nfrl.tasks.imitation import IMITATION
 from nfrl.tasks.ogbench import GCBC, OFFLINE_RL
 from nfrl.tasks.task import Task
 
-TASKS = {**GCBC, **OFFLINE_RL}
+TASKS = {**GCBC, **OFFLINE_RL, **IMITATION}
 """Every task by name."""
 
 

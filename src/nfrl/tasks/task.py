@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One task of OGBench: goals to reach, or a reward to gather.
+    """One task: goals to reach, a reward to gather, or demonstrations to follow.
 
     Attributes:
         name: The task's name: ``cube-single-play-v0``, ``cube-single-play-singletask-task2-v0``.
-        suite: The family it belongs to: ``gcbc`` or ``offline-rl``.
+        suite: The family it belongs to: ``gcbc``, ``offline-rl`` or ``imitation``.
         environment: The Gymnasium id: ``cube-single-v0``.
         discount: gamma of the geometric goal sampling, or of future rewards (the paper's).
         horizon: The environment's episode limit in steps.

@@ -13,7 +13,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from nfrl.agents import Agent, AgentConfig
+from nfrl.agents import Agent, AgentConfig, build_agent
 from nfrl.agents.optimization import mean_metrics
 from nfrl.data.dataset import Dataset
 from nfrl.errors import UserError
@@ -249,7 +249,7 @@ def load_agent(
         raise UserError(f"{run.path} has no checkpoint yet")
     step = max(found) if step is None else step
     like = eqx.filter_eval_shape(
-        lambda: agent_config.build(jr.key(0), observation_dim, action_dim, steps)
+        lambda: build_agent(agent_config, jr.key(0), observation_dim, action_dim, steps)
     )
     return checkpoints.load(checkpoints.path_of(run.checkpoints, step), like)
 
@@ -263,7 +263,9 @@ def _keys(seeds: Sequence[int]) -> tuple[PRNGKeyArray, PRNGKeyArray]:
 def _initial_agents(config: AgentConfig, dataset: Dataset, steps: int, keys: PRNGKeyArray) -> Agent:
     observation_dim, action_dim = dataset.observations.shape[1], dataset.actions.shape[1]
     # One by one and uncompiled: compiling what runs once takes longer than running it.
-    return stack([config.build(key, observation_dim, action_dim, steps) for key in keys])
+    return stack(
+        [build_agent(config, key, observation_dim, action_dim, steps, dataset) for key in keys]
+    )
 
 
 def _restore(runs: Sequence[RunFolder], agents: Agent) -> tuple[Agent, int]:
