@@ -24,7 +24,7 @@ from nfrl.errors import UserError
 from nfrl.networks import count_parameters, split_trainable
 from nfrl.training import checkpoints
 
-OBSERVATION, ACTION, STEPS, BATCH = 3, 2, 400, 64
+OBSERVATION, ACTION, STEPS, BATCH = 3, 2, 300, 64
 SHAPE = ChunkShape(history=2, predicted=4, executed=2)
 # A weight decay that would be seen if it reached the normalisers.
 QUICK = AdamW(learning_rate=5e-3, warmup_steps=10, weight_decay=1e-3)
@@ -335,11 +335,25 @@ def test_the_best_of_several_samples_is_likelier(two_ways):
     def likelihoods(count):
         config = dataclasses.replace(agent.config, best_of=count)
         chunks = act(dataclasses.replace(agent, config=config), history, KEYS)
-        return jax.vmap(partial(agent.log_prob, history))(chunks)
+        return jax.jit(jax.vmap(partial(agent.log_prob, history)))(chunks)
 
     one, eight = likelihoods(1), likelihoods(8)
     assert eight.mean() > one.mean() + 0.5
     assert eight.min() > jnp.quantile(one, 0.1)
+
+
+def test_denoising_takes_the_noise_from_the_chunks(two_ways):
+    agent, history = two_ways["nf-bc"], jnp.full((2, OBSERVATION), 5.0)
+    config = dataclasses.replace(agent.config, denoising=False)
+
+    def spread(agent):
+        """About the nearer of the two chunks that there are, of those near either."""
+        chunks = (act(agent, history, KEYS) - OFFSET) / UNIT
+        off = chunks - 0.5 * jnp.sign(chunks.mean((1, 2)))[:, None, None]
+        near = jnp.abs(off).max((1, 2)) < 0.35
+        return float(jnp.sqrt(jnp.square(off[near]).mean()))
+
+    assert spread(agent) < 0.7 * spread(dataclasses.replace(agent, config=config))
 
 
 # The U-Net

@@ -1,10 +1,11 @@
 """PushT demonstrations, planned in the simulator: one push after another, several ways round.
 
 Sampling-based model-predictive control over pushes. A push is a place on the block's outline, a
-direction and a length. At each decision many pushes are drawn, each is simulated from the state at
-hand, and one of the good ones is taken by chance: a Boltzmann choice over the distance that the
-block's keypoints are left with. The disc then goes round the block, one way or the other, and
-pushes; then all is planned anew.
+direction and a length. At each decision many pushes are drawn and simulated from the state at
+hand, each until it leaves the block's keypoints nearest to the mark. Of each side of the block the
+best push stays, and one of these is taken by chance: a Boltzmann choice over what it leaves, and
+how far away it is. The disc then goes round the block, one way or the other, and pushes; then all
+is planned anew.
 """
 
 import dataclasses
@@ -51,14 +52,22 @@ STEPS_BACK = np.array(
 DETOUR = 60.0  # pixels by which the longer way may be longer and still be taken now and then
 
 CANDIDATES = 96
+# What the choice among the sides' best pushes weighs, in pixels of the keypoints' mean distance.
+TEMPERATURE = 2.0
+WAY_COST = 0.02  # for each pixel to where a push begins
+FAR = 20.0  # where the block is as far as this or further, all of these count in full
 LONGEST_PUSH = 110.0
 SIMULATED_SPEED = 1.5  # pixels a physics step; the block has no momentum, so that speed is nothing
 
 
 @dataclasses.dataclass(frozen=True)
 class Push:
-    """Where the disc starts, where it stops (pixels), and what is left to the mark by then."""
+    """Which side is pushed, where the disc starts and stops, and what is left to the mark then.
 
+    All but the side, a number, in pixels; what is left is the keypoints' mean distance.
+    """
+
+    side: int
     start: NDArray
     stop: NDArray
     cost: float
@@ -126,10 +135,6 @@ class Planner:
         self._rng = rng
         self._physics: Any = open_physics()
         self._physics._setup()
-        # How much an episode's pusher minds a detour and how far it looks past the best push:
-        # pushers differ, and so do their ways.
-        self._detour = rng.uniform(0.0, 0.03)
-        self._temperature = rng.uniform(0.5, 2.0)
 
     def plan(self, state: NDArray) -> list[NDArray]:
         """Return the places that the disc is to be drawn to for the next push, one a step.
@@ -137,11 +142,15 @@ class Planner:
         Args:
             state: The disc's x and y and the block's x, y and angle.
         """
-        pushes = [push for push in self._candidates(state) if push is not None]
+        pushes = self._best_pushes(state[2:])
         if not pushes:
             return [self._rng.uniform(0, SIZE, 2)]
         costs = np.array([push.cost for push in pushes])
-        weights = np.exp((costs.min() - costs) / self._scale(costs.min()))
+        # Near the mark only the best will do, wherever it is.
+        scale = np.clip(costs.min() / FAR, 0.05, 1.0)
+        ways = [np.linalg.norm(push.start - state[:2]) for push in pushes]
+        costs = costs / scale + WAY_COST * np.array(ways)
+        weights = np.exp((costs.min() - costs) / TEMPERATURE)
         push = pushes[self._rng.choice(len(pushes), p=weights / weights.sum())]
         route = self._route(state[2:], state[:2], push.start)
         return [
@@ -151,17 +160,17 @@ class Planner:
             *[push.stop] * SETTLING,
         ]
 
-    def _scale(self, best: float) -> float:
-        """The temperature of the choice, in pixels: near the mark only the best will do."""
-        return self._temperature * np.clip(best / 20, 0.05, 1.0)
+    def _best_pushes(self, pose: NDArray) -> list[Push]:
+        """Draw and simulate pushes; return the best of each side that has a good one."""
+        best: dict[int, Push] = {}
+        for _ in range(CANDIDATES):
+            push = self._try(pose, *self._draw())
+            if push is not None and (push.side not in best or push.cost < best[push.side].cost):
+                best[push.side] = push
+        return [best[side] for side in sorted(best)]
 
-    def _candidates(self, state: NDArray) -> list[Push | None]:
-        pose = state[2:]
-        found = [self._try(pose, *self._draw()) for _ in range(CANDIDATES)]
-        return found
-
-    def _draw(self) -> tuple[NDArray, NDArray]:
-        """Draw a place beside the block and a direction of pushing, both in the block's frame."""
+    def _draw(self) -> tuple[int, NDArray, NDArray]:
+        """Draw a side, a place beside it and a direction of pushing, in the block's frame."""
         sides = np.roll(OUTLINE, -1, axis=0) - OUTLINE
         lengths = np.linalg.norm(sides, axis=1)
         side = self._rng.choice(len(sides), p=lengths / lengths.sum())
@@ -170,9 +179,9 @@ class Planner:
         contact = OUTLINE[side] + self._rng.uniform() * sides[side]
         tilt = self._rng.normal(0.0, 0.2)
         direction = -np.cos(tilt) * normal + np.sin(tilt) * along
-        return contact - (RADIUS + CLEARANCE) * direction, direction
+        return int(side), contact - (RADIUS + CLEARANCE) * direction, direction
 
-    def _try(self, pose: NDArray, start: NDArray, direction: NDArray) -> Push | None:
+    def _try(self, pose: NDArray, side: int, start: NDArray, direction: NDArray) -> Push | None:
         """Simulate a push, and stop it where it leaves least to the mark."""
         if _distance(start) < RADIUS + CLEARANCE / 2:
             return None
@@ -185,7 +194,7 @@ class Planner:
         if best == 0:
             return None
         stop = np.clip(world + (best + 1) * SIMULATED_SPEED * heading, 0, SIZE)
-        return Push(world, stop, float(errors[best]))
+        return Push(side, world, stop, float(errors[best]))
 
     def _simulate(self, pose: NDArray, place: NDArray, heading: NDArray) -> NDArray:
         """Return the block's poses (n, 3), one a physics step, while the disc moves straight on."""
