@@ -14,7 +14,13 @@ from jax.scipy.stats import norm
 
 from nfrl.agents import GOAL_CONDITIONED, FMGCBCConfig, GCBCConfig, NFGCBCConfig
 from nfrl.agents.acting import batched_policy
-from nfrl.agents.optimization import AdamW, gradient_step, initial_state, mean_metrics, without_optimizer
+from nfrl.agents.optimization import (
+    AdamW,
+    gradient_step,
+    initial_state,
+    mean_metrics,
+    without_optimizer,
+)
 from nfrl.data.samplers import GoalBatch
 from nfrl.networks import count_parameters
 

@@ -20,7 +20,7 @@ from nfrl.agents import AGENTS, Agent, AgentConfig
 from nfrl.agents.acting import batched_policy
 from nfrl.collect import resolve, rewards
 from nfrl.collect.rewarded import RewardedEnvironment
-from nfrl.data import ogbench
+from nfrl.data import demonstrations, ogbench
 from nfrl.data.dataset import Dataset
 from nfrl.errors import UserError
 from nfrl.evaluation.result import Evaluation
@@ -141,7 +141,23 @@ def run_folders(
 
 
 def describe_dataset(name: str, path: Path) -> DatasetInfo:
-    """Say what a data set file is; its hash names it for good."""
+    """Say what a data set is; its hash names it for good.
+
+    Args:
+        name: The task's data set.
+        path: An OGBench file, or demonstrations in a folder of another format.
+    """
+    if path.is_dir():
+        found = demonstrations.read(path)
+        return DatasetInfo(
+            name=name,
+            path=str(path),
+            origin="file",
+            transitions=len(found.actions),
+            observation_dim=found.observations.shape[1],
+            action_dim=found.actions.shape[1],
+            sha256=found.sha256,
+        )
     summary = ogbench.summarize(path)
     return DatasetInfo(
         name=name,
@@ -307,6 +323,8 @@ def load_data(experiment: Experiment) -> tuple[Dataset, Dataset]:
         UserError: A file is missing or damaged, or not the one the run was begun with.
     """
     path = Path(experiment.dataset.path)
+    if path.is_dir():
+        return _load_demonstrations(experiment, path)
     task = find_task(experiment.task)
     label = partial(rewards.label, task.environment) if task.rewards else None
     dataset = Dataset.from_file(path, label)
@@ -319,6 +337,15 @@ def load_data(experiment: Experiment) -> tuple[Dataset, Dataset]:
         if ours != theirs:
             raise UserError(f"{held_out}: {kind} are {theirs} wide, but those of {path} {ours}")
     return dataset, validation
+
+
+def _load_demonstrations(experiment: Experiment, path: Path) -> tuple[Dataset, Dataset]:
+    """Load demonstrations in another format than OGBench's; a tenth of the episodes is held out."""
+    found = demonstrations.read(path)
+    if found.sha256 != experiment.dataset.sha256:
+        raise UserError(f"{path} is not the data this run was begun with: its numbers differ")
+    training, held_out = found.split(max(len(found.episode_ends) // 10, 1))
+    return training.to_dataset(), held_out.to_dataset()
 
 
 def load_trained(experiment: Experiment, folder: RunFolder, step: int | None = None) -> Agent:
@@ -442,9 +469,7 @@ def describe_result(
         "seed": seed,
         "steps": steps,
         "status": "diverged" if agent is None else "finished",
-        "score": evaluation and round(evaluation.score, 4),
-        "scores": evaluation and [round(float(value), 4) for value in evaluation.scores],
-        "interval": evaluation and [round(float(value), 4) for value in evaluation.interval],
+        **_scores(evaluation),
         "episodes": experiment.episodes,
         "dataset": dataset,
         "parameters": agent and count_parameters(agent.policy),
@@ -462,6 +487,31 @@ def describe_result(
         "sample_ms": agent
         and round(sampling_milliseconds(agent, experiment.dataset.observation_dim), 3),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _scores(evaluation: Evaluation | None) -> dict[str, Any]:
+    """Return the score: how far episodes came at their end, where their task says; or success."""
+    if evaluation is None:
+        return {"score": None, "scores": None, "interval": None}
+
+    def rounded(values: Any) -> list[float]:
+        return [round(float(value), 4) for value in values]
+
+    if evaluation.final_scores is None or evaluation.max_scores is None:
+        return {
+            "score": round(evaluation.score, 4),
+            "scores": rounded(evaluation.scores),
+            "interval": rounded(evaluation.interval),
+        }
+    entropy = evaluation.mode_entropy
+    return {
+        "score": rounded([evaluation.final_scores.mean()])[0],
+        "scores": rounded(evaluation.final_scores.mean(axis=1)),
+        "interval": rounded(evaluation.final_score_interval),
+        "max_score": rounded([evaluation.max_scores.mean()])[0],
+        "success": round(evaluation.score, 4),
+        "mode_entropy": None if entropy is None else round(entropy, 4),
     }
 
 

@@ -16,10 +16,10 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array
 
-from nfrl.agents import Agent, AgentConfig
+from nfrl.agents import GOAL_CONDITIONED, Agent, build_agent
 from nfrl.agents.acting import batched_policy
 from nfrl.data.dataset import Dataset
-from nfrl.data.samplers import GoalBatch
+from nfrl.data.samplers import ChunkBatch, GoalBatch, Transitions
 from nfrl.networks import count_parameters
 from nfrl.training.offline import OfflineTraining, compile_updates
 
@@ -33,9 +33,10 @@ class TrainingSpeed:
     """Updates in compiled chunks."""
     plain_steps_per_second: float
     """A NumPy batch, one compiled update and the metrics read back, each step."""
-    gflop_per_step: float
-    """Arithmetic of the matrix products of one update."""
-    product_gflops: float
+    gflop_per_step: float | None
+    """Arithmetic of the matrix products of one update: of each weight of a goal-conditioned policy
+    one forward and two backward; None for agents that pass through their networks otherwise."""
+    product_gflops: float | None
     """Rate of those products alone, in GFLOP/s: the machine's own."""
 
     @property
@@ -44,13 +45,22 @@ class TrainingSpeed:
         return self.steps_per_second / self.plain_steps_per_second
 
     @property
-    def share_of_products(self) -> float:
+    def gflops(self) -> float | None:
+        """Rate of the products in training, in GFLOP/s."""
+        if self.gflop_per_step is None:
+            return None
+        return self.steps_per_second * self.gflop_per_step
+
+    @property
+    def share_of_products(self) -> float | None:
         """The share of the machine's rate for the same matrix products, in [0, 1]."""
+        if self.gflop_per_step is None or self.product_gflops is None:
+            return None
         return self.steps_per_second * self.gflop_per_step / self.product_gflops
 
 
 def training_speed(
-    config: AgentConfig,
+    config: Any,
     *,
     observation_dim: int,
     action_dim: int,
@@ -69,14 +79,16 @@ def training_speed(
         rounds: How often each side is timed; the medians count.
     """
     data = _synthetic(observation_dim, action_dim)
-    agent = config.build(jr.key(0), observation_dim, action_dim, 1_000_000)
+    agent = build_agent(config, jr.key(0), observation_dim, action_dim, 1_000_000, data)
     parameters = count_parameters(agent.policy)
-    shapes = _product_shapes(agent.policy)
     sides = {
         "chunks": _chunks(agent, data, batch_size, steps),
         "plain": _plain_loop(agent, data, batch_size, steps),
-        "products": _products(shapes, batch_size, steps),
     }
+    simple = isinstance(config, tuple(GOAL_CONDITIONED.values()))
+    shapes = _product_shapes(agent.policy) if simple else []
+    if simple:
+        sides["products"] = _products(shapes, batch_size, steps)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for side in sides.values():
         side()  # compiles
@@ -91,8 +103,8 @@ def training_speed(
         parameters=parameters,
         steps_per_second=1 / median["chunks"],
         plain_steps_per_second=1 / median["plain"],
-        gflop_per_step=gflop,
-        product_gflops=gflop / median["products"],
+        gflop_per_step=gflop if simple else None,
+        product_gflops=gflop / median["products"] if simple else None,
     )
 
 
@@ -125,6 +137,8 @@ def _synthetic(observation_dim: int, action_dim: int, rows: int = 100_100) -> Da
         generator.normal(size=(rows, observation_dim)),
         generator.uniform(-1, 1, size=(rows, action_dim)),
         np.arange(rows) % 1001 == 1000,
+        rewards=generator.choice([-1.0, 0.0], size=rows),
+        masks=np.ones(rows),
     )
 
 
@@ -142,21 +156,43 @@ def _chunks(agent: Agent, data: Dataset, batch_size: int, steps: int) -> Callabl
 
 
 def _plain_loop(agent: Agent, data: Dataset, batch_size: int, steps: int) -> Callable[[], None]:
-    observations, actions = np.asarray(data.observations), np.asarray(data.actions)
-    last, rows = np.asarray(data.last), np.asarray(data.transitions)
-    generator = np.random.default_rng(0)
+    draw = _numpy_sampler(agent, data, batch_size)
     update = eqx.filter_jit(lambda agent, batch, key: agent.update(batch, key))
 
     def side() -> None:
         nonlocal agent
         for step in range(steps):
-            chosen = generator.choice(rows, batch_size)
-            goals = np.minimum(chosen + generator.geometric(0.03, batch_size), last[chosen])
-            batch = GoalBatch(observations[chosen], actions[chosen], observations[goals])
-            agent, metrics = update(agent, batch, jr.key(step))
+            agent, metrics = update(agent, draw(), jr.key(step))
             _ = {name: float(value) for name, value in metrics.items()}
 
     return side
+
+
+def _numpy_sampler(agent: Any, data: Dataset, batch_size: int) -> Callable[[], Any]:
+    """Return what draws the agent's kind of batch on the host, as other libraries do."""
+    observations, actions = np.asarray(data.observations), np.asarray(data.actions)
+    first, last, rows = (np.asarray(x) for x in (data.first, data.last, data.transitions))
+    rewards, masks = np.asarray(data.rewards), np.asarray(data.masks)
+    generator = np.random.default_rng(0)
+    like = jax.eval_shape(lambda: agent.draw(data, jr.key(0), batch_size))
+
+    def draw() -> Any:
+        chosen = generator.choice(rows, batch_size)
+        if isinstance(like, GoalBatch):
+            goals = np.minimum(chosen + generator.geometric(0.03, batch_size), last[chosen])
+            return GoalBatch(observations[chosen], actions[chosen], observations[goals])
+        if isinstance(like, Transitions):
+            following = np.minimum(chosen + 1, last[chosen] - 1)
+            return Transitions(
+                *(observations[chosen], actions[chosen], rewards[chosen], masks[chosen]),
+                *(observations[chosen + 1], actions[following]),
+            )
+        history, chunk = like.observations.shape[1], like.actions.shape[1]
+        past = np.maximum(chosen[:, None] + np.arange(1 - history, 1), first[chosen][:, None])
+        future = np.minimum(chosen[:, None] + np.arange(chunk), last[chosen][:, None] - 1)
+        return ChunkBatch(observations[past], actions[future])
+
+    return draw
 
 
 def _product_shapes(policy: Any) -> list[tuple[int, int]]:

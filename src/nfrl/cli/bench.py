@@ -11,16 +11,22 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from nfrl.agents import AGENTS, AgentConfig
+from nfrl.agents import AGENTS, build_agent
 from nfrl.errors import UserError, unknown_name
 from nfrl.experiment import commit, device, versions
 from nfrl.files import write_json
 from nfrl.speed import sampling_milliseconds, training_speed
 from nfrl.tasks import find_task
-from nfrl.training.presets import PresetName, find_preset
+from nfrl.training.presets import SUITES, PresetName, find_preset
 
 # Sizes of cube-single: neither needs the simulator to be started.
 OBSERVATION_DIM, ACTION_DIM = 28, 5
+TASK_OF = {
+    "gcbc": "cube-single-play-v0",
+    "offline-rl": "cube-single-play-singletask-task2-v0",
+    "imitation": "two-blocks",
+}
+"""Whose preset an agent is measured with."""
 BATCHES = (1, 50, 1024)
 
 
@@ -88,9 +94,9 @@ def bench_train(options: BenchOptions) -> tuple[Table, dict[str, Any]]:
             f"{speed.steps_per_second:.1f}",
             f"{speed.plain_steps_per_second:.1f}",
             f"{speed.gain:.2f}x",
-            f"{speed.steps_per_second * speed.gflop_per_step:.0f}",
-            f"{speed.product_gflops:.0f}",
-            f"{speed.share_of_products:.0%}",
+            _number(speed.gflops),
+            _number(speed.product_gflops),
+            "" if speed.share_of_products is None else f"{speed.share_of_products:.0%}",
         )
         figures[agent] = dataclasses.asdict(speed) | {
             "gain": speed.gain,
@@ -104,12 +110,18 @@ def bench_sample(options: BenchOptions) -> tuple[Table, dict[str, Any]]:
     table = Table("agent", *(f"{batch} action{'s' * (batch > 1)}, ms" for batch in BATCHES))
     figures: dict[str, Any] = {}
     for agent in options.agents:
-        built = _config(agent, options.preset).build(jr.key(0), OBSERVATION_DIM, ACTION_DIM, 1)
+        config = _config(agent, options.preset)
+        built = build_agent(config, jr.key(0), OBSERVATION_DIM, ACTION_DIM, 1)
         times = {batch: sampling_milliseconds(built, OBSERVATION_DIM, batch) for batch in BATCHES}
         table.add_row(agent, *(f"{value:.2f}" for value in times.values()))
         figures[agent] = {f"milliseconds_{batch}": value for batch, value in times.items()}
     return table, figures
 
 
-def _config(agent: str, preset: PresetName) -> AgentConfig:
-    return find_preset(preset, agent, find_task("cube-single-play-v0")).agent
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}"
+
+
+def _config(agent: str, preset: PresetName) -> Any:
+    task = next(TASK_OF[suite] for suite, (_, fitting) in SUITES.items() if agent in fitting)
+    return find_preset(preset, agent, find_task(task)).agent

@@ -34,7 +34,7 @@ def find_or_make(
 
     Args:
         name: ``cube-single-play-v0``.
-        path: A file to be used, and no other.
+        path: A file to be used, and no other; or a folder of demonstrations.
         episodes: Training episodes wanted; by default the full number.
         seed: The seed to make it with.
         download: Ask OGBench's server for the full data set when there is no file.
@@ -45,7 +45,7 @@ def find_or_make(
     """
     if path is not None:
         path = Path(path).expanduser()
-        if not path.is_file():
+        if not path.exists():
             raise ogbench.DataError(f"{path}: there is no such file")
         return path
     full = ogbench.dataset_path(name)

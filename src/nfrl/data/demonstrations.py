@@ -1,6 +1,7 @@
 """Demonstrations from anywhere: one small value, whichever format they come in."""
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,6 +72,38 @@ class Demonstrations:
             "actions": self.actions[rows],
             "terminals": terminals,
         }
+
+    def split(self, held_out: int) -> tuple["Demonstrations", "Demonstrations"]:
+        """Part the last episodes from the others.
+
+        Args:
+            held_out: How many to hold out; fewer than there are.
+
+        Raises:
+            ValueError: Nothing would be left.
+        """
+        if not 0 < held_out < len(self.episode_ends):
+            raise ValueError(
+                f"of {len(self.episode_ends)} episodes {held_out} cannot be held out: at least one "
+                "must be, and one must be left"
+            )
+        first = self.episode_ends[-held_out - 1]
+        parts = (slice(0, first), slice(first, None))
+        ends = (self.episode_ends[:-held_out], self.episode_ends[-held_out:] - first)
+        training, last = (
+            Demonstrations(self.observations[part], self.actions[part], end)
+            for part, end in zip(parts, ends, strict=True)
+        )
+        return training, last
+
+    @property
+    def sha256(self) -> str:
+        """A hash of every number, in hexadecimal: of the contents, whatever the files."""
+        found = hashlib.sha256()
+        for array in (self.observations, self.actions, self.episode_ends):
+            found.update(f"{array.dtype}{array.shape}".encode())
+            found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
 
     def to_dataset(self) -> "Dataset":
         """Put them on the device."""
