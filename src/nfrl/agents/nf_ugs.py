@@ -9,8 +9,6 @@
 """
 
 import dataclasses
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -173,10 +171,7 @@ class NFUGS(eqx.Module):
         def loss(critic: FlowCritic) -> tuple[Array, dict[str, Array]]:
             conditions = jnp.where(unmasked, jax.vmap(critic.encoder)(inputs), 0)
             log_prob = critic.log_prob(goals, conditions)
-            return -log_prob.mean(), {
-                "log_prob": log_prob.mean(where=unmasked[:, 0]),
-                "log_prob_masked": log_prob.mean(where=~unmasked[:, 0]),
-            }
+            return -log_prob.mean(), {"log_prob": _mean(log_prob, unmasked[:, 0])}
 
         critic, critic_state, metrics = gradient_step(
             loss, self.critic, self.config.critic_optimizer(), self.optimizer_state.critic
@@ -216,3 +211,8 @@ class NFUGS(eqx.Module):
     def coverage(self, goals: Float[Array, "*batch 2"]) -> Float[Array, "*batch"]:
         """Return log p(g)."""
         return self.critic.coverage(goals)
+
+
+def _mean(values: Array, where: Array) -> Array:
+    """Return the mean of some values; 0 if there are none."""
+    return (values * where).sum() / jnp.maximum(where.sum(), 1)

@@ -231,10 +231,11 @@ def explore(
                 for i, run in enumerate(runs):
                     values = {name: value[i] for name, value in host.items()}
                     _add_picture(run, maze, step, take(pictures, i), values)
-            if due or interrupted():
+            stop = interrupted()
+            if due or stop:
                 _save(runs, states, step, training.keep)
             report(step, {name: float(v.mean()) for name, v in host.items() if v.ndim == 1})
-            if interrupted():
+            if stop:
                 raise KeyboardInterrupt
     return [take(states, i).agent for i in range(len(runs))]
 
