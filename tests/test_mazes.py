@@ -70,7 +70,7 @@ def test_cells_and_places():
 def test_names():
     maze = find_maze("point-hardest-maze")
     assert (maze.name, maze.layout.name) == ("point-hardest-maze", "hardest-maze")
-    with pytest.raises(UserError, match="did you mean .*point-big-maze"):
+    with pytest.raises(UserError, match=r"did you mean .*point-big-maze"):
         find_maze("point-bigmaze")
     with pytest.raises(UserError, match="unknown maze"):
         find_maze("big-maze")

@@ -40,9 +40,7 @@ class Oracle:
         return [n for n in self.rows(environment) if n > row and own[n] == own[row]]
 
     def transitions(self) -> list[tuple[int, int]]:
-        return [
-            (e, n) for e in range(len(self.episodes)) for n in self.rows(e) if self.later(e, n)
-        ]
+        return [(e, n) for e in range(len(self.episodes)) for n in self.rows(e) if self.later(e, n)]
 
 
 def fill(begins: np.ndarray) -> tuple[Replay, Oracle]:
@@ -122,7 +120,7 @@ def test_observations_are_drawn_from_the_rows_that_are_there():
 
 def test_the_longest_horizon_does_not_leave_the_episode():
     """Rounding in the inverted sum must not reach past the last row."""
-    buffer, oracle = fill(np.zeros((ENVIRONMENTS, 15), bool))
+    buffer, _ = fill(np.zeros((ENVIRONMENTS, 15), bool))
     for discount in (1 - 1e-7, 1e-38):
         environments, rows, goals = read(sample(buffer, jr.key(3), COUNT, discount))
         assert ((rows < goals) & (goals < 15)).all()

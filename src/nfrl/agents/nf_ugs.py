@@ -1,14 +1,15 @@
 """NF-UGS: one flow is the Q-function and the coverage density (Ghugare and Eysenbach, 2025, 5.4).
 
-    critic       max E_{(s, a), g = s_{t + Delta}} log p(g + sigma eps | m phi(s, a))
-                 m = 0 with probability 0.1, else 1
-    Q(s, a, g) = log p(g | phi(s, a))
-    coverage     log p(g) = log p(g | 0)
-    actor        max E_{a ~ pi(. | s, g)} [ Q(s, a, g) - alpha log pi(a | s, g) ]
-    commands     of many goals from the buffer the one of lowest log p(g)
+critic       max E_{(s, a), g = s_{t + Delta}} log p(g + sigma eps | m phi(s, a))
+             m = 0 with probability 0.1, else 1
+Q(s, a, g) = log p(g | phi(s, a))
+coverage     log p(g) = log p(g | 0)
+actor        max E_{a ~ pi(. | s, g)} [ Q(s, a, g) - alpha log pi(a | s, g) ]
+commands     of many goals from the buffer the one of lowest log p(g)
 """
 
 import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -112,7 +113,7 @@ class NFUGSConfig:
                 "encoder": constant_rate(self.learning_rate),
                 "flow": constant_rate(self.flow_learning_rate, self.flow_weight_decay),
             },
-            lambda critic: FlowCritic("encoder", "flow", self.goal_scale),
+            lambda critic: dataclasses.replace(critic, encoder="encoder", flow="flow"),
         )
 
 
@@ -139,8 +140,7 @@ class FlowCritic(eqx.Module):
 
         The condition has no batch, so what couplings make of it is computed once for all goals.
         """
-        (condition_dim,) = self.flow.cond_shape
-        return self.log_prob(goals, jnp.zeros(condition_dim))
+        return self.log_prob(goals, jnp.zeros(self.encoder.layers[-1].bias.shape))
 
 
 class NFUGSState(eqx.Module):

@@ -10,7 +10,7 @@ with x Gaussian, or from a flow. Both densities are exact, so that all else is t
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -29,6 +29,7 @@ from nfrl.networks import MLP
 LOG_STD_RANGE = (-5.0, 2.0)
 
 ActorKind = Literal["gaussian", "flow"]
+Policy = TypeVar("Policy", "GaussianActor", "FlowActor", "GaussianActor | FlowActor")
 
 
 class GaussianActor(eqx.Module):
@@ -112,9 +113,7 @@ def build_actor(
     encoder_key, flow_key = jr.split(key)
     return FlowActor(
         MLP(encoder_key, inputs, hidden, condition_dim),
-        RealNVP(
-            flow_key, dim=action_dim, cond_dim=condition_dim, blocks=blocks, channels=channels
-        ),
+        RealNVP(flow_key, dim=action_dim, cond_dim=condition_dim, blocks=blocks, channels=channels),
     )
 
 
@@ -129,9 +128,6 @@ def initial_actor_state(policy: Any, learning_rate: float) -> SoftActorState:
     """Return the optimisers' states for a new actor."""
     optimizer = constant_rate(learning_rate)
     return SoftActorState(initial_state(optimizer, policy), optimizer.init(jnp.zeros(())))
-
-
-Policy = GaussianActor | FlowActor
 
 
 def improve(

@@ -65,10 +65,13 @@ def draw_maze_figures(run_folder: Path, out_folder: Path) -> list[Path]:
     for name, figure in figures.items():
         if figure is not None:
             path = out_folder / f"{name}.png"
-            image = png(figure)
-            write_atomically(path, lambda file, image=image: file.write(image))
+            _save(path, png(figure))
             paths.append(path)
     return paths
+
+
+def _save(path: Path, image: bytes) -> None:
+    write_atomically(path, lambda file: file.write(image))
 
 
 def _progress(metrics: Arrays) -> Figure | None:
@@ -155,12 +158,10 @@ def _goals(maze: Arrays) -> Figure:
         axes = figure.subplots()
         _walls(axes, maze)
         successes = maze["successes"][-1]
-        places = maze["goals"][:, ::-1]
-        shown = axes.scatter(
-            *places.T, c=successes, vmin=0, vmax=1, s=150, cmap="Blues", edgecolor=SOFT
-        )
+        y, x = maze["goals"].T
+        shown = axes.scatter(x, y, c=successes, vmin=0, vmax=1, s=150, cmap="Blues", edgecolor=SOFT)
         far = maze["far"].astype(bool)
-        axes.scatter(*places[far].T, s=230, facecolor="none", edgecolor=BAD, label="far goals")
+        axes.scatter(x[far], y[far], s=230, facecolor="none", edgecolor=BAD, label="far goals")
         axes.plot(*maze["start"][::-1], "x", color=INK, label="start")
         figure.colorbar(shown, ax=axes, label="success rate", shrink=0.8)
         legend_below(figure, axes)

@@ -22,11 +22,9 @@ from nfrl.agents.optimization import mean_metrics
 from nfrl.data import replay
 from nfrl.data.replay import Replay
 from nfrl.errors import UserError
-from nfrl.files import write_atomically
 from nfrl.mazes import Maze
-from nfrl.mazes.layouts import CELL
 from nfrl.mazes.maze import EASY_RADIUS, SUCCESS_RADIUS, goal_of
-from nfrl.training import checkpoints
+from nfrl.training import checkpoints, pictures
 from nfrl.training.interruption import interruption
 from nfrl.training.offline import (
     FINITE_UPDATES,
@@ -41,10 +39,6 @@ from nfrl.training.offline import (
 )
 from nfrl.training.run import RunFolder
 
-POINTS_PER_CELL = 4
-"""Of the grids that densities are drawn on, along each axis."""
-DRAWN_GOALS = 256
-"""How many of the environments' commanded goals are kept for pictures."""
 COMMANDS_AT_ONCE = 16
 """Environments whose candidates are scored side by side; more outgrow the processor's caches."""
 
@@ -170,7 +164,7 @@ def explore(
 
     Args:
         runs: A folder for each seed. Beside metrics and checkpoints it gets maze.npz; see
-            :func:`snapshot`.
+            :mod:`nfrl.training.pictures`.
         seeds: The seeds.
         agent_config: Builds the agents.
         training: How long, and on how much at a time.
@@ -190,12 +184,13 @@ def explore(
     training.check(maze)
     init_keys, keys = _keys(seeds)
     # One by one and uncompiled: compiling what runs once takes longer than running it.
-    states = stack([_begin(agent_config, training, maze, key) for key in init_keys])
+    each: Any = [_begin(agent_config, training, maze, key) for key in init_keys]
+    states: Any = stack(each)
     states, start = _restore(runs, states)
     for run in runs:
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         run.truncate_metrics(start)
-        _truncate_pictures(run, start)
+        pictures.truncate(run, start)
     earlier = runs[0].seconds_until(start)
     advance, draw = compile_rounds(states, training, maze), compile_snapshot(states, maze)
     began, first = time.perf_counter(), start // training.round_steps
@@ -208,12 +203,12 @@ def explore(
             for i, run in enumerate(runs):
                 if finite[i] < updates:
                     bad = begin + int(finite[i]) // training.updates
-                    raise _non_finite(run, seeds[i], bad, take(states, i), training)
+                    state: Any = take(states, i)
+                    raise _non_finite(run, seeds[i], bad, state, training)
             step = end * training.round_steps
             seconds = earlier + time.perf_counter() - began
-            host["updates"] = np.full(
-                len(runs), max(end - training.prefill_rounds, 0) * training.updates
-            )
+            done = max(end - training.prefill_rounds, 0) * training.updates
+            host["updates"] = np.full(len(runs), done)
             for i, run in enumerate(runs):
                 values = {name: value[i].tolist() for name, value in host.items()}
                 run.append_metrics(
@@ -227,17 +222,19 @@ def explore(
             due = (end - training.prefill_rounds) % training.checkpoint_every == 0
             due |= end == training.rounds
             if due:
-                pictures = draw(states)
+                drawn = draw(states)
                 for i, run in enumerate(runs):
-                    values = {name: value[i] for name, value in host.items()}
-                    _add_picture(run, maze, step, take(pictures, i), values)
+                    picture = {name: value[i] for name, value in drawn.items()}
+                    picture |= {"steps": np.asarray(step), "successes": host["successes"][i]}
+                    pictures.add(run, maze, picture)
             stop = interrupted()
             if due or stop:
                 _save(runs, states, step, training.keep)
             report(step, {name: float(v.mean()) for name, v in host.items() if v.ndim == 1})
             if stop:
                 raise KeyboardInterrupt
-    return [take(states, i).agent for i in range(len(runs))]
+    finished: Any = [take(states, i) for i in range(len(runs))]
+    return [state.agent for state in finished]
 
 
 def load_explorer(
@@ -363,56 +360,15 @@ def evaluate(
 def compile_snapshot(
     states: Exploration, maze: Maze
 ) -> Callable[[Exploration], dict[str, np.ndarray]]:
-    """Compile :func:`snapshot` for states stacked along a first axis."""
+    """Compile :func:`nfrl.training.pictures.snapshot` for states stacked along a first axis."""
     _, static = eqx.partition(states, eqx.is_array)
 
-    @jax.jit
-    def draw(dynamic: Any) -> dict[str, Array]:
-        return over_seeds(lambda one: snapshot(eqx.combine(one, static), maze), dynamic)
+    def one_seed(dynamic: Any) -> dict[str, Array]:
+        state = eqx.combine(dynamic, static)
+        return pictures.snapshot(state.agent, state.goals, state.visits, maze)
 
+    draw = jax.jit(lambda dynamic: over_seeds(one_seed, dynamic))
     return lambda states: jax.tree.map(np.asarray, draw(eqx.filter(states, eqx.is_array)))
-
-
-def snapshot(state: Exploration, maze: Maze) -> dict[str, Array]:
-    """Return what there is to see of a state.
-
-    Returns:
-        ``visits``: how often each cell was visited, shape (rows, columns); ``commanded``: goals of
-        the episodes in hand, (environments, 2); ``q``: Q(s, 0, g) of robots that rest at the start
-        and at far goals, on the grid of places g, (states, x, y); and if the agent has a coverage
-        density, ``coverage``: log p(g) on the same grid, (x, y).
-    """
-    grid = jnp.stack(jnp.meshgrid(*grid_axes(maze), indexing="ij"), -1)
-    rest = maze.robot.observation(maze.robot.reset(jr.key(0)))
-    still = jnp.zeros(maze.robot.action_dim)
-
-    def q(place: Array) -> Array:
-        return state.agent.q(rest.at[: len(place)].set(place), still, grid)
-
-    pictures = {
-        "visits": state.visits,
-        "commanded": state.goals[:DRAWN_GOALS],
-        "q": jax.lax.map(q, jnp.asarray(drawn_states(maze))),
-    }
-    if hasattr(state.agent, "coverage"):
-        pictures["coverage"] = state.agent.coverage(grid)
-    return pictures
-
-
-def grid_axes(maze: Maze) -> tuple[np.ndarray, np.ndarray]:
-    """Return the grid's coordinates along x and along y: the centres of squares that fill it."""
-    rows, columns = maze.layout.shape
-    places = [
-        CELL * ((np.arange(n * POINTS_PER_CELL) + 0.5) / POINTS_PER_CELL - 0.5)
-        for n in (rows, columns)
-    ]
-    return places[0].astype(np.float32), places[1].astype(np.float32)
-
-
-def drawn_states(maze: Maze) -> np.ndarray:
-    """Return the places that Q is drawn from: the start and up to three far goals."""
-    layout = maze.layout
-    return layout.centres((layout.start, *layout.far[:3]))
 
 
 # One round
@@ -537,51 +493,3 @@ def _non_finite(
         "more training noise or a lower learning rate help",
         seed,
     )
-
-
-# Pictures
-
-
-def _add_picture(
-    run: RunFolder, maze: Maze, step: int, picture: dict[str, Any], metrics: dict[str, Any]
-) -> None:
-    """Add a snapshot to maze.npz, which holds one array of each kind, along time, and the map."""
-    row = {**picture, "steps": step, "successes": metrics["successes"]}
-    before = _read_pictures(run)
-    grid_x, grid_y = grid_axes(maze)
-    arrays = {
-        name: np.concatenate([*([before[name]] if name in before else []), np.asarray(value)[None]])
-        for name, value in row.items()
-    }
-    arrays |= {
-        "walls": maze.layout.walls,
-        "start": maze.layout.centres((maze.layout.start,))[0],
-        "goals": maze.layout.goals,
-        "far": maze.layout.is_far,
-        "states": drawn_states(maze),
-        "grid_x": grid_x,
-        "grid_y": grid_y,
-    }
-    write_atomically(run.maze_file, lambda file: np.savez(file, **arrays))
-
-
-def _truncate_pictures(run: RunFolder, step: int) -> None:
-    """Drop the snapshots after a step."""
-    arrays = _read_pictures(run)
-    if not arrays or (arrays["steps"] <= step).all():
-        return
-    if step == 0:
-        run.maze_file.unlink()
-        return
-    kept = arrays["steps"] <= step
-    for name in ("steps", "visits", "commanded", "q", "coverage", "successes"):
-        if name in arrays:
-            arrays[name] = arrays[name][kept]
-    write_atomically(run.maze_file, lambda file: np.savez(file, **arrays))
-
-
-def _read_pictures(run: RunFolder) -> dict[str, np.ndarray]:
-    if not run.maze_file.is_file():
-        return {}
-    with np.load(run.maze_file, allow_pickle=False) as file:
-        return dict(file)
