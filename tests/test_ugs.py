@@ -26,6 +26,7 @@ from nfrl.errors import UserError
 from nfrl.mazes.layouts import CELL, Layout
 from nfrl.mazes.maze import Maze, goal_of
 from nfrl.mazes.point import PointRobot, PointState
+from nfrl.reports.mazes import draw_maze_figures
 from nfrl.training import checkpoints, exploring
 from nfrl.training.exploring import ExploreTraining, evaluate, explore, load_explorer
 from nfrl.training.offline import NonFiniteLossError
@@ -33,7 +34,7 @@ from nfrl.training.run import RunFolder
 
 OBSERVATION, ACTION, BATCH = 4, 2, 64
 SMALL = NFUGSConfig(
-    blocks=2, channels=8, condition_dim=4, encoder=(16,), actor_hidden=(16,), goal_scale=5.0
+    blocks=1, channels=8, condition_dim=4, encoder=(16,), actor_hidden=(16,), goal_scale=5.0
 )
 TINY = {
     "nf-ugs": SMALL,
@@ -616,3 +617,25 @@ def test_the_largest_batch_is_what_the_buffer_holds():
     state = exploring._begin(TINY["crl-oracle"], TRAINING, HALL_MAZE, jr.key(0))
     taken = sum(array.nbytes for array in arrays_of(state.replay)) - state.replay.inserted.nbytes
     assert exploring.buffer_bytes(TRAINING, HALL_MAZE) == taken
+
+
+# Figures
+
+
+def test_figures_of_a_run_and_of_one_without_a_density(whole, tmp_path):
+    runs, _ = whole
+    names = ["coverage", "visits", "commanded", "density", "conditional", "goals"]
+    paths = draw_maze_figures(runs[0].path, tmp_path / "figures")
+    assert paths == [tmp_path / "figures" / f"{name}.png" for name in names]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+    other = RunFolder(tmp_path / "other")
+    other.path.mkdir()
+    with np.load(runs[0].maze_file) as maze:
+        # One moment alone, and the agent of a baseline.
+        along = ("steps", "visits", "commanded", "q", "successes")
+        arrays = {k: maze[k][:1] if k in along else maze[k] for k in maze.files if k != "coverage"}
+    np.savez(other.maze_file, **arrays)
+    names = [path.stem for path in draw_maze_figures(other.path, tmp_path / "more")]
+    assert names == ["visits", "commanded", "conditional", "goals"]
+    with pytest.raises(UserError, match=r"no maze\.npz"):
+        draw_maze_figures(tmp_path, tmp_path)
