@@ -19,8 +19,8 @@ from jax.scipy.stats import norm
 from nfrl.agents import crl, soft_actor
 from nfrl.agents.crl import CRLConfig
 from nfrl.agents.nf_ugs import NFUGS, NFUGSConfig
-from nfrl.data import replay
-from nfrl.data.replay import Replay
+from nfrl.data import goal_replay as replay
+from nfrl.data.goal_replay import Replay
 from nfrl.data.samplers import GoalBatch
 from nfrl.errors import UserError
 from nfrl.mazes.layouts import CELL, Layout

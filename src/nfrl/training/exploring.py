@@ -19,8 +19,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nfrl.agents.explorer import Explorer, ExplorerConfig
 from nfrl.agents.optimization import mean_metrics
-from nfrl.data import replay
-from nfrl.data.replay import Replay
+from nfrl.data import goal_replay as replay
+from nfrl.data.goal_replay import Replay
 from nfrl.errors import UserError
 from nfrl.mazes import Maze
 from nfrl.mazes.maze import EASY_RADIUS, SUCCESS_RADIUS, goal_of

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nfrl.data import replay
-from nfrl.data.replay import Replay
+from nfrl.data import goal_replay as replay
+from nfrl.data.goal_replay import Replay
 
 ENVIRONMENTS, CAPACITY, STEPS = 3, 16, 5
 COUNT = 20_000
