@@ -16,6 +16,7 @@ ORDER = (
     "networks",
     "flows",
     "data",
+    "mazes",
     "agents",
     "simulators",
     "collect",

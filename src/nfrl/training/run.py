@@ -43,6 +43,11 @@ class RunFolder:
         return self.path / "policy_samples.npz"
 
     @property
+    def maze_file(self) -> Path:
+        """What was seen of a maze, and the agent's densities over it (.npz)."""
+        return self.path / "maze.npz"
+
+    @property
     def is_begun(self) -> bool:
         """Whether the folder holds a run."""
         return (self.path / "config.json").is_file()

@@ -1,0 +1,495 @@
+"""Exploring a maze: robots, buffer, goals and updates in one compiled program.
+
+A round is ``unroll`` steps of every environment and then ``updates`` updates. All environments
+begin their episodes together, at the start of a round, each with a goal that the agent commands.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from nfrl.agents.explorer import Explorer, ExplorerConfig
+from nfrl.agents.optimization import mean_metrics
+from nfrl.data import goal_replay as replay
+from nfrl.data.goal_replay import Replay
+from nfrl.errors import UserError
+from nfrl.mazes import Maze
+from nfrl.mazes.maze import EASY_RADIUS, SUCCESS_RADIUS, goal_of
+from nfrl.training import checkpoints, pictures
+from nfrl.training.interruption import interruption
+from nfrl.training.offline import (
+    FINITE_UPDATES,
+    NonFiniteLossError,
+    Report,
+    _keys,
+    _restore,
+    _save,
+    over_seeds,
+    stack,
+    take,
+)
+from nfrl.training.run import RunFolder
+
+COMMANDS_AT_ONCE = 16
+"""Environments whose candidates are scored side by side; more outgrow the processor's caches."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExploreTraining:
+    """How long, and on how much at a time. The defaults are the paper's."""
+
+    environment_steps: int = 100_000_000
+    """Steps of all environments together, rounded up to whole rounds."""
+    environments: int = 1024
+    """Robots that move at once."""
+    unroll: int = 50
+    """Steps of each environment in a round, a divisor of the episode length (the code has 62)."""
+    updates: int = 250
+    """Updates in a round. 250 batches of 4096 are an episode of every environment (the code)."""
+    batch_size: int = 4096
+    """Transitions an update."""
+    discount: float = 0.99
+    """gamma of the geometric distribution of goals."""
+    buffer_steps: int = 10_000
+    """Rows of each environment that the buffer keeps."""
+    prefill: int = 1000
+    """Steps of each environment before the first update, rounded up to whole rounds."""
+    candidates: int = 1024
+    """Goals from the buffer that each environment's command is chosen from."""
+    evaluation_episodes: int = 4
+    """Episodes for each evaluation goal, after each chunk."""
+    chunk: int = 20
+    """Rounds in one compiled call: metrics are averaged over them, and logged."""
+    checkpoint_every: int = 200
+    """Rounds between checkpoints, a multiple of ``chunk``; each holds the buffer."""
+    keep: int = 1
+    """How many checkpoints are kept, the latest."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if field.name != "discount" and getattr(self, field.name) < 1:
+                raise UserError(f"{field.name.replace('_', '-')} must be at least 1")
+        if not 0 <= self.discount < 1:
+            raise UserError(f"discount must lie in [0, 1); got {self.discount}")
+        if self.checkpoint_every % self.chunk:
+            raise UserError(
+                f"checkpoint-every ({self.checkpoint_every}) must be a multiple of "
+                f"chunk ({self.chunk})"
+            )
+
+    @property
+    def round_steps(self) -> int:
+        """Environment steps of a round."""
+        return self.environments * self.unroll
+
+    @property
+    def prefill_rounds(self) -> int:
+        """Rounds without updates."""
+        return -(-self.prefill // self.unroll)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds in all."""
+        return max(-(-self.environment_steps // self.round_steps), self.prefill_rounds + 1)
+
+    def check(self, maze: Maze) -> None:
+        """Check the values against a maze.
+
+        Raises:
+            UserError: An episode does not consist of whole rounds, or does not fit the buffer;
+                or a batch is larger than what the buffer holds at the first update.
+        """
+        length = maze.robot.episode_length
+        if length % self.unroll:
+            raise UserError(
+                f"unroll ({self.unroll}) must divide the {length} steps of an episode of "
+                f"{maze.name}"
+            )
+        if length > self.buffer_steps:
+            raise UserError(
+                f"an episode of {maze.name} ({length} steps) does not fit the buffer: "
+                f"buffer-steps is {self.buffer_steps}"
+            )
+        rows = min(self.prefill_rounds * self.unroll, self.buffer_steps)
+        held = self.environments * (rows - -(-rows // length))
+        if self.batch_size > held:
+            raise UserError(
+                f"batch-size ({self.batch_size}) is more than the {held} transitions that the "
+                "buffer holds at the first update; raise prefill or environments"
+            )
+
+
+class Exploration(eqx.Module):
+    """All that one seed's run goes on from."""
+
+    agent: Explorer
+    robots: Any
+    goals: Float[Array, "environments 2"]
+    replay: Replay
+    visits: Int[Array, "rows columns"]
+
+
+def buffer_bytes(training: ExploreTraining, maze: Maze) -> int:
+    """Return what one seed's buffer takes, in bytes."""
+    return replay.memory_bytes(
+        training.environments,
+        training.buffer_steps,
+        maze.robot.observation_dim,
+        maze.robot.action_dim,
+    )
+
+
+def explore(
+    runs: Sequence[RunFolder],
+    seeds: Sequence[int],
+    agent_config: ExplorerConfig,
+    training: ExploreTraining,
+    maze: Maze,
+    report: Report = lambda step, metrics: None,
+) -> list[Explorer]:
+    """Explore with one agent a seed, all at once, going on from the runs' checkpoints.
+
+    A step is an environment step, in metrics and in checkpoints' names. Every random number comes
+    from the seed and the round, so a run that is interrupted and taken up again ends with the bits
+    of one that was not (same machine, same seeds together).
+
+    Args:
+        runs: A folder for each seed. Beside metrics and checkpoints it gets maze.npz; see
+            :mod:`nfrl.training.pictures`.
+        seeds: The seeds.
+        agent_config: Builds the agents.
+        training: How long, and on how much at a time.
+        maze: Where.
+        report: Told the step and the metrics, averaged over seeds, after each chunk. The first
+            chunk is the prefill, whose metrics have no losses.
+
+    Returns:
+        The trained agents, in the order of the seeds.
+
+    Raises:
+        NonFiniteLossError: A loss was not finite.
+        UserError: The values do not fit the maze, a checkpoint is cut short or belongs to another
+            configuration, or the disk is full.
+        KeyboardInterrupt: After the chunk in hand was finished and saved.
+    """
+    training.check(maze)
+    init_keys, keys = _keys(seeds)
+    # One by one and uncompiled: compiling what runs once takes longer than running it.
+    each: Any = [_begin(agent_config, training, maze, key) for key in init_keys]
+    states: Any = stack(each)
+    states, start = _restore(runs, states)
+    for run in runs:
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        run.truncate_metrics(start)
+        pictures.truncate(run, start)
+    earlier = runs[0].seconds_until(start)
+    advance, draw = compile_rounds(states, training, maze), compile_snapshot(states, maze)
+    began, first = time.perf_counter(), start // training.round_steps
+    with interruption() as interrupted:
+        for begin, end in _chunks(training, first):
+            states, metrics = advance(states, keys, begin, end - begin)
+            host = {name: np.asarray(value) for name, value in metrics.items()}
+            updates = (end - begin) * training.updates if begin >= training.prefill_rounds else 0
+            finite = host.pop(FINITE_UPDATES)
+            for i, run in enumerate(runs):
+                if finite[i] < updates:
+                    bad = begin + int(finite[i]) // training.updates
+                    state: Any = take(states, i)
+                    raise _non_finite(run, seeds[i], bad, state, training)
+            step = end * training.round_steps
+            seconds = earlier + time.perf_counter() - began
+            done = max(end - training.prefill_rounds, 0) * training.updates
+            host["updates"] = np.full(len(runs), done)
+            for i, run in enumerate(runs):
+                values = {name: value[i].tolist() for name, value in host.items()}
+                run.append_metrics(
+                    {
+                        "step": step,
+                        "environment_steps": step,
+                        "seconds": round(seconds, 3),
+                        **values,
+                    }
+                )
+            due = (end - training.prefill_rounds) % training.checkpoint_every == 0
+            due |= end == training.rounds
+            if due:
+                drawn = draw(states)
+                for i, run in enumerate(runs):
+                    picture = {name: value[i] for name, value in drawn.items()}
+                    picture |= {"steps": np.asarray(step), "successes": host["successes"][i]}
+                    pictures.add(run, maze, picture)
+            stop = interrupted()
+            if due or stop:
+                _save(runs, states, step, training.keep)
+            report(step, {name: float(v.mean()) for name, v in host.items() if v.ndim == 1})
+            if stop:
+                raise KeyboardInterrupt
+    finished: Any = [take(states, i) for i in range(len(runs))]
+    return [state.agent for state in finished]
+
+
+def load_explorer(
+    run: RunFolder, agent_config: ExplorerConfig, maze: Maze, step: int | None = None
+) -> Explorer:
+    """Load a run's agent, and nothing else, from its latest checkpoint or from that of a step.
+
+    Raises:
+        UserError: There is no checkpoint, or it is cut short.
+    """
+    found = checkpoints.steps_in(run.checkpoints)
+    if not found:
+        raise UserError(f"{run.path} has no checkpoint yet")
+    step = max(found) if step is None else step
+    robot = maze.robot
+    agent = eqx.filter_eval_shape(
+        lambda: agent_config.build(jr.key(0), robot.observation_dim, robot.action_dim)
+    )
+    like: Any = Exploration(agent, None, None, None, None)  # type: ignore[arg-type]
+    return checkpoints.load(checkpoints.path_of(run.checkpoints, step), like).agent
+
+
+def compile_rounds(
+    states: Exploration, training: ExploreTraining, maze: Maze
+) -> Callable[[Exploration, Array, int, int], tuple[Exploration, dict[str, Array]]]:
+    """Compile many rounds and an evaluation into one call; the states passed to it are consumed.
+
+    Args:
+        states: Stacked along a first axis, one a seed.
+        training: Sizes.
+        maze: Where.
+
+    Returns:
+        A function of (states, keys, round, count) that makes ``count`` rounds from a round on,
+        all of them before or all of them after the prefill's end, and returns the states and
+        their metrics: of updates, averaged; of the evaluation, and of the coverage.
+    """
+    _, static = eqx.partition(states, eqx.is_array)
+
+    def one_seed(dynamic: Any, key: PRNGKeyArray, begin: Array, count: int, learning: bool) -> Any:
+        def one_round(dynamic: Any, index: Array) -> tuple[Any, dict[str, Array]]:
+            command_key, act_key, learn_key, _ = _round_keys(key, index)
+            state = eqx.combine(dynamic, static)
+            state = _command(state, training, maze, index, command_key)
+            state = _move(state, training, maze, index, act_key)
+            metrics: dict[str, Array] = {}
+            if learning:
+                state, metrics = _learn(state, training, learn_key)
+            return eqx.filter(state, eqx.is_array), metrics
+
+        dynamic, each = jax.lax.scan(one_round, dynamic, begin + jnp.arange(count))
+        state = eqx.combine(dynamic, static)
+        flat = jax.tree.map(jnp.ravel, each)
+        metrics = mean_metrics(flat)
+        metrics[FINITE_UPDATES] = jnp.asarray(0)
+        if learning:
+            total = count * training.updates
+            names = ("loss", "grad_norm", "actor_loss", "actor_grad_norm")
+            finite = jnp.stack([jnp.isfinite(flat[name]) for name in names]).all(0)
+            metrics[FINITE_UPDATES] = jnp.where(finite.all(), total, jnp.argmin(finite))
+        evaluate_key = _round_keys(key, begin + count - 1)[3]
+        metrics |= evaluate(state.agent, maze, training.evaluation_episodes, evaluate_key)
+        seen = ((state.visits > 0) & ~maze.layout.walls).sum()
+        metrics |= {"cells": seen, "coverage": seen / (~maze.layout.walls).sum()}
+        return dynamic, metrics
+
+    @partial(jax.jit, static_argnames=("count", "learning"), donate_argnames="dynamic")
+    def advance(dynamic: Any, keys: Array, begin: Array, count: int, learning: bool) -> Any:
+        # The round is the same for all seeds, so that what depends on it alone stays a branch.
+        def one(share: tuple[Any, Array]) -> Any:
+            return one_seed(*share, begin, count, learning)
+
+        return over_seeds(one, (dynamic, keys))
+
+    def call(
+        states: Exploration, keys: Array, begin: int, count: int
+    ) -> tuple[Exploration, dict[str, Array]]:
+        dynamic = eqx.filter(states, eqx.is_array)
+        learning = begin >= training.prefill_rounds
+        dynamic, metrics = advance(dynamic, keys, jnp.asarray(begin), count, learning)
+        return eqx.combine(dynamic, static), metrics
+
+    return call
+
+
+def evaluate(
+    agent: Explorer, maze: Maze, episodes: int, key: PRNGKeyArray
+) -> dict[str, Float[Array, "..."]]:
+    """Run the policy without its noise to every evaluation goal.
+
+    Args:
+        agent: The agent.
+        maze: Where.
+        episodes: Episodes for each goal.
+        key: Random key of the resets.
+
+    Returns:
+        ``success``: the share of episodes that come within 0.5 of the goal at any time;
+        ``success_easy``: within 2; ``success_hard``: as the first, of the far goals alone;
+        ``successes``: as the first, of each goal.
+    """
+    robot, layout = maze.robot, maze.layout
+    goals = jnp.repeat(layout.goals, episodes, axis=0)
+    robots = jax.vmap(robot.reset)(jr.split(key, len(goals)))
+
+    def step(robots: Any, _: None) -> tuple[Any, Array]:
+        actions = jax.vmap(agent.policy.mode)(jax.vmap(robot.observation)(robots), goals)
+        robots = jax.vmap(robot.step)(robots, actions)
+        places = goal_of(jax.vmap(robot.observation)(robots))
+        return robots, jnp.linalg.norm(places - goals, axis=-1)
+
+    _, distances = jax.lax.scan(step, robots, None, length=robot.episode_length)
+    nearest = distances.min(0).reshape(-1, episodes)
+    successes = (nearest < SUCCESS_RADIUS).mean(1)
+    return {
+        "success": successes.mean(),
+        "success_easy": (nearest < EASY_RADIUS).mean(),
+        "success_hard": successes.mean(where=layout.is_far),
+        "successes": successes,
+    }
+
+
+def compile_snapshot(
+    states: Exploration, maze: Maze
+) -> Callable[[Exploration], dict[str, np.ndarray]]:
+    """Compile :func:`nfrl.training.pictures.snapshot` for states stacked along a first axis."""
+    _, static = eqx.partition(states, eqx.is_array)
+
+    def one_seed(dynamic: Any) -> dict[str, Array]:
+        state = eqx.combine(dynamic, static)
+        return pictures.snapshot(state.agent, state.goals, state.visits, maze)
+
+    draw = jax.jit(lambda dynamic: over_seeds(one_seed, dynamic))
+    return lambda states: jax.tree.map(np.asarray, draw(eqx.filter(states, eqx.is_array)))
+
+
+# One round
+
+
+def _begin(
+    config: ExplorerConfig, training: ExploreTraining, maze: Maze, key: PRNGKeyArray
+) -> Exploration:
+    robot, count = maze.robot, training.environments
+    return Exploration(
+        config.build(key, robot.observation_dim, robot.action_dim),
+        # The first round resets them; this gives the shapes.
+        jax.vmap(robot.reset)(jr.split(key, count)),
+        jnp.zeros((count, 2)),
+        Replay.empty(count, training.buffer_steps, robot.observation_dim, robot.action_dim),
+        jnp.zeros(maze.layout.shape, jnp.int32),
+    )
+
+
+def _command(
+    state: Exploration, training: ExploreTraining, maze: Maze, index: Array, key: PRNGKeyArray
+) -> Exploration:
+    """Begin new episodes with new goals, if it is time."""
+    agent, count = state.agent, training.environments
+
+    def begin() -> tuple[Any, Array]:
+        reset_key, draw_key, command_key = jr.split(key, 3)
+        robots = jax.vmap(maze.robot.reset)(jr.split(reset_key, count))
+        starts = jax.vmap(maze.robot.observation)(robots)
+        if agent.commands_test_goals:
+            goals = jnp.asarray(maze.layout.goals)
+            candidates = jnp.broadcast_to(goals, (count, *goals.shape))
+        else:
+            shape = (count, training.candidates)
+            drawn = goal_of(replay.sample_observations(state.replay, draw_key, shape))
+            # Before anything was seen there is only the start.
+            candidates = jnp.where(state.replay.inserted > 0, drawn, goal_of(starts)[:, None])
+        return robots, jax.lax.map(
+            lambda each: agent.command(*each),
+            (jr.split(command_key, count), candidates, starts),
+            batch_size=COMMANDS_AT_ONCE,
+        )
+
+    rounds = maze.robot.episode_length // training.unroll
+    robots, goals = jax.lax.cond(index % rounds == 0, begin, lambda: (state.robots, state.goals))
+    return Exploration(agent, robots, goals, state.replay, state.visits)
+
+
+def _move(
+    state: Exploration, training: ExploreTraining, maze: Maze, index: Array, key: PRNGKeyArray
+) -> Exploration:
+    """Let every robot act towards its goal, and remember what happens."""
+    robot, agent, count = maze.robot, state.agent, training.environments
+
+    def step(robots: Any, key: PRNGKeyArray) -> tuple[Any, tuple[Array, Array]]:
+        observations = jax.vmap(robot.observation)(robots)
+        actions = jax.vmap(agent.act)(observations, state.goals, jr.split(key, count))
+        return jax.vmap(robot.step)(robots, actions), (observations, actions)
+
+    robots, rows = jax.lax.scan(step, state.robots, jr.split(key, training.unroll))
+    observations, actions = (jnp.swapaxes(row, 0, 1) for row in rows)
+    rounds = robot.episode_length // training.unroll
+    begins = jnp.zeros((count, training.unroll), bool).at[:, 0].set(index % rounds == 0)
+    cells = jnp.clip(
+        maze.layout.cell_of(goal_of(observations)), 0, jnp.asarray(maze.layout.shape) - 1
+    )
+    return Exploration(
+        agent,
+        robots,
+        state.goals,
+        replay.insert(state.replay, observations, actions, begins),
+        state.visits.at[cells[..., 0], cells[..., 1]].add(1),
+    )
+
+
+def _learn(
+    state: Exploration, training: ExploreTraining, key: PRNGKeyArray
+) -> tuple[Exploration, dict[str, Array]]:
+    """Make a round's updates."""
+    dynamic, static = eqx.partition(state.agent, eqx.is_array)
+
+    def update(dynamic: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Array]]:
+        batch_key, update_key = jr.split(key)
+        batch = replay.sample(state.replay, batch_key, training.batch_size, training.discount)
+        batch = batch._replace(goals=goal_of(batch.goals))
+        agent, metrics = eqx.combine(dynamic, static).update(batch, update_key)
+        return eqx.filter(agent, eqx.is_array), metrics
+
+    dynamic, metrics = jax.lax.scan(update, dynamic, jr.split(key, training.updates))
+    agent = eqx.combine(dynamic, static)
+    return Exploration(agent, state.robots, state.goals, state.replay, state.visits), metrics
+
+
+def _round_keys(key: PRNGKeyArray, index: Array) -> PRNGKeyArray:
+    """Return a round's keys: of commands, of actions, of updates, of an evaluation after it."""
+    return jr.split(jr.fold_in(key, index), 4)
+
+
+def _chunks(training: ExploreTraining, first: int) -> list[tuple[int, int]]:
+    """Return the rounds that each chunk begins and ends with; the first chunk is the prefill."""
+    later = range(training.prefill_rounds, training.rounds, training.chunk)
+    ends = [*later, training.rounds]
+    return [(begin, end) for begin, end in zip([0, *ends], ends, strict=False) if begin >= first]
+
+
+def _non_finite(
+    run: RunFolder, seed: int, index: int, state: Exploration, training: ExploreTraining
+) -> NonFiniteLossError:
+    found = checkpoints.steps_in(run.checkpoints)
+    rows = min(int(state.replay.inserted), state.replay.capacity)
+    statistics = ", ".join(
+        f"{name} in [{values.min():.3g}, {values.max():.3g}] with mean {values.mean():.3g}"
+        for name, values in (
+            ("observations", np.asarray(state.replay.observations)[:, :rows]),
+            ("actions", np.asarray(state.replay.actions)[:, :rows]),
+        )
+    )
+    return NonFiniteLossError(
+        f"seed {seed}: a loss after {(index + 1) * training.round_steps} environment steps is not "
+        f"finite; the buffer at the chunk's end: {statistics}; "
+        f"last good checkpoint: {found[max(found)] if found else 'none yet'}; "
+        "more training noise or a lower learning rate help",
+        seed,
+    )
