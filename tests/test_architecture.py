@@ -17,6 +17,7 @@ ORDER = (
     "flows",
     "data",
     "agents",
+    "simulators",
     "collect",
     "tasks",
     "training",
@@ -30,7 +31,7 @@ FOR_ALL = ("errors", "files", "progress")
 JAX = {"jax", "jaxlib", "equinox", "optax", "flowjax", "paramax"}
 SIMULATORS = {"gymnasium", "mujoco", "dm_control", "ogbench"}
 # What runs in a simulator's processes, or must start quickly.
-WITHOUT_JAX = ("collect", "evaluation", "tasks", "reports")
+WITHOUT_JAX = ("simulators", "collect", "evaluation", "tasks", "reports")
 
 
 def module_name(path: Path) -> str:
