@@ -77,8 +77,8 @@ def score(policy: Policy, body: Body, *, seed: int = 0, steps: int = 1000) -> di
     Returns:
         For a body that runs: ``speed`` (metres a simulated second along the commanded direction,
         mean of 16), ``speeds`` (of each, from east counterclockwise), ``speed_std`` over them,
-        ``falls_per_1000_steps`` and ``overturned`` (the share of steps spent upside down). For one that brings a ball to goals: ``success`` (the share of
-        episodes) and ``episodes``.
+        ``falls_per_1000_steps`` and ``overturned`` (the share of steps spent upside down). For
+        one that brings a ball to goals: ``success`` (the share of episodes) and ``episodes``.
     """
     if body.command == "goal":
         return _score_goals(policy, body, seed, max(1, 16 * steps // body.episode_steps))
