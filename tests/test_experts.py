@@ -277,6 +277,10 @@ class Glider:
         self.direction, self.time, self.xy = direction, 0, np.ones(2)
         return np.zeros(1)
 
+    @property
+    def is_overturned(self):
+        return self.time == 4
+
     def step(self, action):
         self.time += 1
         self.xy = self.xy + action[0] * self.direction + action[1] * self.direction[::-1] * [-1, 1]
@@ -284,12 +288,26 @@ class Glider:
 
 
 def test_the_score_is_the_speed_along_the_direction(monkeypatch):
-    """0.3 m along and 0.7 m across in each step of 0.1 s, and a fall in each fifth step."""
+    """0.3 m along and 0.7 m across in each step of 0.1 s, and a fall in each fifth step.
+
+    In the step before, it is upside down.
+    """
     monkeypatch.setattr("nfrl.collect.expert_score.Locomotion", Glider)
     found = score(lambda observation: np.array([0.3, 0.7]), ANT, steps=50)
     assert found["speed"] == pytest.approx(3.0)
     assert found["speeds"] == pytest.approx([3.0] * 16)
     assert found["falls_per_1000_steps"] == pytest.approx(200)
+    assert found["overturned"] == pytest.approx(0.2)
+
+
+def test_what_upside_down_means():
+    ant = Locomotion(ANT)
+    ant.reset(seeds(0))
+    data = ant._environment.unwrapped.data
+    for angle, expected in ((0.0, False), (1.4, False), (1.8, True), (np.pi, True), (5.0, False)):
+        turned = np.array([np.cos(angle / 2), 0.6 * np.sin(angle / 2), 0.8 * np.sin(angle / 2), 0])
+        data.qpos[3:7] = turned
+        assert ant.is_overturned == expected
 
 
 @pytest.mark.skipif(

@@ -68,7 +68,8 @@ class SACConfig:
         networks = Networks(
             policy=TanhGaussian(policy_key, observation_dim, self.hidden, action_dim),
             critics=critics,
-            log_temperature=jnp.log(jnp.asarray(self.initial_temperature)),
+            # Of a definite type: a weak one would change with the first update, and compile twice.
+            log_temperature=jnp.log(jnp.asarray(self.initial_temperature, jnp.float32)),
         )
         # The targets are updated in place, so they need buffers of their own.
         targets = jax.tree.map(lambda x: x.copy() if eqx.is_array(x) else x, critics)

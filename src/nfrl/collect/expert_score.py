@@ -20,12 +20,14 @@ class Path:
         direction: The unit vector (2,) that was commanded throughout.
         xy: (steps + 1, 2) where the body was, from where it started; after a fall it starts again
             where it fell.
-        falls: How often it fell.
+        falls: How often the environment called it fallen, and it began anew.
+        overturned: The share of steps that it spent upside down, which is no fall by itself.
     """
 
     direction: NDArray
     xy: NDArray
     falls: int
+    overturned: float
 
 
 def walk(
@@ -45,7 +47,7 @@ def walk(
     for index in range(directions):
         angle = 2 * np.pi * index / directions
         direction = np.array([np.cos(angle), np.sin(angle)])
-        places, falls, episode, over = [np.zeros(2)], 0, 0, True
+        places, falls, overturned, episode, over = [np.zeros(2)], 0, 0, 0, True
         observation: NDArray = np.empty(0)
         before: NDArray = np.empty(0)
         for _ in range(steps):
@@ -58,7 +60,8 @@ def walk(
             places.append(places[-1] + environment.xy - before)
             before = environment.xy
             falls += fell
-        paths.append(Path(direction, np.array(places), falls))
+            overturned += environment.is_overturned
+        paths.append(Path(direction, np.array(places), falls, overturned / steps))
     return paths
 
 
@@ -73,9 +76,9 @@ def score(policy: Policy, body: Body, *, seed: int = 0, steps: int = 1000) -> di
 
     Returns:
         For a body that runs: ``speed`` (metres a simulated second along the commanded direction,
-        mean of 16), ``speeds`` (of each, from east counterclockwise), ``speed_std`` over them, and
-        ``falls_per_1000_steps``. For one that brings a ball to goals: ``success`` (the share of
-        episodes) and ``episodes``.
+        mean of 16), ``speeds`` (of each, from east counterclockwise), ``speed_std`` over them,
+        ``falls_per_1000_steps`` and ``overturned`` (the share of steps spent upside down). For
+        one that brings a ball to goals: ``success`` (the share of episodes) and ``episodes``.
     """
     if body.command == "goal":
         return _score_goals(policy, body, seed, max(1, 16 * steps // body.episode_steps))
@@ -87,6 +90,7 @@ def score(policy: Policy, body: Body, *, seed: int = 0, steps: int = 1000) -> di
         "speed_std": round(float(np.std(speeds)), 3),
         "speeds": [round(float(speed), 3) for speed in speeds],
         "falls_per_1000_steps": round(1000 * falls / (steps * len(paths)), 3),
+        "overturned": round(float(np.mean([path.overturned for path in paths])), 4),
         "steps_per_direction": steps,
     }
 

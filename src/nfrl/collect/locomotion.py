@@ -118,6 +118,12 @@ class Locomotion:
         """Where the body is (2,)."""
         return self._environment.unwrapped.data.qpos[:2].copy()
 
+    @property
+    def is_overturned(self) -> bool:
+        """Whether the torso's upward axis points below the horizon."""
+        x, y = self._environment.unwrapped.data.qpos[4:6]  # Of a quaternion (w, x, y, z).
+        return bool(x**2 + y**2 > 0.5)
+
     def _commanded(self, observation: NDArray) -> NDArray:
         """Command a new direction, and show it at the end of the observation."""
         direction = self._fixed
