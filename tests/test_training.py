@@ -182,7 +182,7 @@ def test_a_compiled_chunk_is_a_plain_loop_of_updates(agent, data, held_out):
 
 
 def test_no_key_is_used_twice():
-    init, updates = offline._keys((0, 1))
+    init, updates = offline.seed_keys((0, 1))
     step_keys = [make(key, step) for make in (offline._batch_key, offline._update_key)
                  for key in updates for step in range(3)]  # fmt: skip
     rows = {tuple(np.asarray(jr.key_data(key)).tolist()) for key in (*init, *updates, *step_keys)}

@@ -22,11 +22,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from paramax import unwrap
 
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.tanh_gaussian import LOG_STD_RANGE, log_tanh_slope
 from nfrl.data.samplers import GoalBatch
 from nfrl.flows import RealNVP
 from nfrl.networks import MLP
-
-LOG_STD_RANGE = (-5.0, 2.0)
 
 ActorKind = Literal["gaussian", "flow"]
 Policy = TypeVar("Policy", "GaussianActor", "FlowActor", "GaussianActor | FlowActor")
@@ -77,12 +76,8 @@ class FlowActor(eqx.Module):
 
 
 def squash(x: Float[Array, " action"], log_prob: Array) -> tuple[Array, Array]:
-    """Return tanh(x) and its log-density, from x and its own.
-
-    log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2 x)), which does not round to log 0.
-    """
-    slope = 2 * (jnp.log(2.0) - x - jax.nn.softplus(-2 * x))
-    return jnp.tanh(x), log_prob - slope.sum()
+    """Return tanh(x) and its log-density, from x and its own."""
+    return jnp.tanh(x), log_prob - log_tanh_slope(x).sum()
 
 
 def build_actor(

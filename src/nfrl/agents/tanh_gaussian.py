@@ -68,7 +68,7 @@ class TanhGaussian(eqx.Module):
         mean, log_std = self(inputs)
         noise = jr.normal(key, mean.shape)
         u = mean + jnp.exp(log_std) * noise
-        log_prob = (jax.scipy.stats.norm.logpdf(noise) - log_std - _log_tanh_slope(u)).sum()
+        log_prob = (jax.scipy.stats.norm.logpdf(noise) - log_std - log_tanh_slope(u)).sum()
         return jnp.tanh(u), log_prob
 
     def mode(self, inputs: Float[Array, " inputs"]) -> Float[Array, " action"]:
@@ -76,6 +76,6 @@ class TanhGaussian(eqx.Module):
         return jnp.tanh(self(inputs)[0])
 
 
-def _log_tanh_slope(u: Array) -> Array:
+def log_tanh_slope(u: Array) -> Array:
     """Return log(1 - tanh(u)^2), finite where tanh(u) is 1 in floating point."""
     return 2 * (jnp.log(2.0) - u - jax.nn.softplus(-2 * u))

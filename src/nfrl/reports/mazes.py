@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nfrl.errors import UserError
 from nfrl.files import write_atomically
 from nfrl.reports.groups import count
-from nfrl.reports.runs import _read_arrays, read_metrics
+from nfrl.reports.runs import read_arrays, read_metrics
 from nfrl.reports.style import (
     BAD,
     GOOD,
@@ -47,7 +47,7 @@ def draw_maze_figures(run_folder: Path, out_folder: Path) -> list[Path]:
     Raises:
         UserError: The run has no maze.npz, or a damaged one.
     """
-    maze = _read_arrays(run_folder / "maze.npz", _DIMENSIONS)
+    maze = read_arrays(run_folder / "maze.npz", _DIMENSIONS)
     if not maze:
         raise UserError(f"{run_folder} has no maze.npz: nothing to draw")
     metrics = read_metrics(run_folder / "metrics.jsonl")

@@ -31,7 +31,7 @@ class Run:
             ``successes`` and ``lengths`` (goals, episodes); for mazes also ``xy`` (goals,
             episodes, time, 2), padded with NaN, and ``goal_xy`` (goals, 2).
         """
-        return _read_arrays(self.path / "evaluation.npz", {"successes": 2, "xy": 4, "goal_xy": 2})
+        return read_arrays(self.path / "evaluation.npz", {"successes": 2, "xy": 4, "goal_xy": 2})
 
     def policy_samples(self) -> Mapping[str, NDArray]:
         """Read the actions sampled at some states of the data; empty if missing.
@@ -41,7 +41,7 @@ class Run:
             ``neighbour_actions`` (states, neighbours, action).
         """
         dimensions = {"actions": 3, "data_actions": 2, "neighbour_actions": 3}
-        return _read_arrays(self.path / "policy_samples.npz", dimensions)
+        return read_arrays(self.path / "policy_samples.npz", dimensions)
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:
@@ -81,7 +81,7 @@ def _float(value: object) -> float:
     return float(value) if isinstance(value, int | float) else np.nan
 
 
-def _read_arrays(path: Path, dimensions: Mapping[str, int]) -> dict[str, NDArray]:
+def read_arrays(path: Path, dimensions: Mapping[str, int]) -> dict[str, NDArray]:
     if not path.exists():
         return {}
     try:

@@ -30,10 +30,10 @@ from nfrl.training.offline import (
     FINITE_UPDATES,
     NonFiniteLossError,
     Report,
-    _keys,
-    _restore,
-    _save,
     over_seeds,
+    restore,
+    save,
+    seed_keys,
     stack,
     take,
 )
@@ -182,11 +182,11 @@ def explore(
         KeyboardInterrupt: After the chunk in hand was finished and saved.
     """
     training.check(maze)
-    init_keys, keys = _keys(seeds)
+    init_keys, keys = seed_keys(seeds)
     # One by one and uncompiled: compiling what runs once takes longer than running it.
     each: Any = [_begin(agent_config, training, maze, key) for key in init_keys]
     states: Any = stack(each)
-    states, start = _restore(runs, states)
+    states, start = restore(runs, states)
     for run in runs:
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         run.truncate_metrics(start)
@@ -229,7 +229,7 @@ def explore(
                     pictures.add(run, maze, picture)
             stop = interrupted()
             if due or stop:
-                _save(runs, states, step, training.keep)
+                save(runs, states, step, training.keep)
             report(step, {name: float(v.mean()) for name, v in host.items() if v.ndim == 1})
             if stop:
                 raise KeyboardInterrupt

@@ -104,9 +104,9 @@ def train(
             full.
         KeyboardInterrupt: After the chunk in hand was finished and saved.
     """
-    init_keys, update_keys = _keys(seeds)
+    init_keys, update_keys = seed_keys(seeds)
     agents = _initial_agents(agent_config, dataset, training.steps, init_keys)
-    agents, start = _restore(runs, agents)
+    agents, start = restore(runs, agents)
     for run in runs:
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         run.truncate_metrics(start)
@@ -137,7 +137,7 @@ def train(
                 run.append_metrics({"step": step, "seconds": round(seconds, 3), **values})
             due = step % training.checkpoint_every == 0 or step == training.steps
             if due or interrupted():
-                _save(runs, agents, step, training.keep)
+                save(runs, agents, step, training.keep)
             report(step, {name: float(value.mean()) for name, value in host.items()})
             if interrupted():
                 raise KeyboardInterrupt
@@ -254,7 +254,7 @@ def load_agent(
     return checkpoints.load(checkpoints.path_of(run.checkpoints, step), like)
 
 
-def _keys(seeds: Sequence[int]) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+def seed_keys(seeds: Sequence[int]) -> tuple[PRNGKeyArray, PRNGKeyArray]:
     """Return each seed's key for the initial weights, and its key for the updates."""
     keys = jnp.stack([jr.split(jr.key(seed)) for seed in seeds])
     return keys[:, 0], keys[:, 1]
@@ -268,7 +268,8 @@ def _initial_agents(config: AgentConfig, dataset: Dataset, steps: int, keys: PRN
     )
 
 
-def _restore(runs: Sequence[RunFolder], agents: Agent) -> tuple[Agent, int]:
+def restore(runs: Sequence[RunFolder], agents: Any) -> tuple[Any, int]:
+    """Return what stands in the runs' latest common checkpoint, and its step; or what was given."""
     step = latest_step(runs)
     if step == 0:
         return agents, 0
@@ -279,7 +280,7 @@ def _restore(runs: Sequence[RunFolder], agents: Agent) -> tuple[Agent, int]:
     return stack(loaded), step
 
 
-def _save(runs: Sequence[RunFolder], agents: Agent, step: int, keep: int) -> None:
+def save(runs: Sequence[RunFolder], agents: Any, step: int, keep: int) -> None:
     """Write every seed's checkpoint, and only then forget the oldest."""
     for i, run in enumerate(runs):
         checkpoints.save(checkpoints.path_of(run.checkpoints, step), take(agents, i), step=step)
