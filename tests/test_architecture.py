@@ -25,6 +25,7 @@ ORDER = (
     "evaluation",
     "speed",
     "experiment",
+    "exploration",
     "suites",
     "reports",
     "cli",

@@ -93,7 +93,8 @@ def test_ogbench_there_and_back(values, tmp_path):
 @pytest.fixture(params=[2, 3])
 def buffer(request, values, tmp_path):
     """A replay buffer as Diffusion Policy writes it (format 2), and in today's format."""
-    zarr = pytest.importorskip("zarr")
+    import zarr
+
     root = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=request.param)
     data, meta = root.create_group("data"), root.create_group("meta")
     for name, array in values.items():
@@ -125,9 +126,9 @@ def test_a_zarr_of_another_kind_is_refused(buffer, missing):
 
 
 def minari_dataset(folder, monkeypatch, space, observations, data_format):
-    minari = pytest.importorskip("minari")
-    gymnasium = pytest.importorskip("gymnasium")
-    pytest.importorskip({"hdf5": "h5py", "arrow": "pyarrow"}[data_format])
+    import gymnasium
+    import minari
+
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(folder))
     actions, rng = [], np.random.default_rng(1)
     buffers = []
@@ -198,7 +199,7 @@ def test_minari_dictionaries(tmp_path, monkeypatch):
 
 @pytest.fixture(params=["v2", "v3"])
 def robot(request, values, tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow
     from pyarrow import parquet
 
     episode = np.repeat(np.arange(3), LENGTHS)

@@ -21,8 +21,6 @@ from nfrl.evaluation.video import record_video
 from nfrl.simulators import pusht, two_blocks
 from nfrl.tasks.task import Task
 
-pytest.importorskip("gym_pusht", reason="pip install 'nfrl[imitation]'")
-
 
 class Counting(gymnasium.Env):
     """Comes to 0.9 and goes back to 0.5; goes one of three ways, as its seed has it."""
@@ -250,7 +248,6 @@ def test_blocks_are_placed_in_both_orders(carrier):
 
 
 def test_the_kitchen_keeps_the_conventions():
-    pytest.importorskip("gymnasium_robotics")
     environment = make("nfrl/Kitchen-v0")
     observation, info = environment.reset(seed=0, options={"task_id": 1})
     assert (observation.dtype, observation.shape) == (np.float32, (59,))

@@ -45,7 +45,7 @@ PACKAGES = ("nfrl", "jax", "equinox", "flowjax", "optax", "numpy", "ogbench", "m
 SAMPLED_STATES, SAMPLES_PER_STATE = 12, 200
 
 # A value that this version does not know must not be dropped in silence.
-_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,11 +112,11 @@ class Experiment:
         try:
             names = {field.name for field in dataclasses.fields(cls)}
             values = {name: value for name, value in config.items() if name in names}
-            values["agent_config"] = _CONVERTER.structure(
+            values["agent_config"] = CONVERTER.structure(
                 config["agent_config"], AGENTS[config["agent"]]
             )
-            values["training"] = _CONVERTER.structure(config["training"], OfflineTraining)
-            values["dataset"] = _CONVERTER.structure(config["dataset"], DatasetInfo)
+            values["training"] = CONVERTER.structure(config["training"], OfflineTraining)
+            values["dataset"] = CONVERTER.structure(config["dataset"], DatasetInfo)
             values["seeds"] = tuple(config["seeds"])
             return cls(**values)
         except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
@@ -196,7 +196,7 @@ def run(
         UserError: See :func:`nfrl.training.offline.train`. A run whose loss became non-finite is
             recorded as diverged first.
     """
-    results = [_finished_result(folder) for folder in folders]
+    results = [finished_result(folder) for folder in folders]
     if None not in results:
         return [result for result in results if result is not None]
     if experiment.online_steps:
@@ -212,7 +212,7 @@ def run(
         folder.write_result(describe_result(experiment, error.seed, folder, None, None))
         raise
     for folder, seed, agent in zip(folders, experiment.seeds, agents, strict=True):
-        if _finished_result(folder) is None:
+        if finished_result(folder) is None:
             save_samples(folder, agent, validation)
             score(experiment, seed, folder, agent, workers=workers, video=video, show=show)
     return [result for folder in folders if (result := folder.read_result())]
@@ -236,7 +236,7 @@ def _run_online(
     for seed, folder, before, first in zip(
         experiment.seeds, folders, befores, offline_results, strict=True
     ):
-        if (finished := _finished_result(folder)) is not None:
+        if (finished := finished_result(folder)) is not None:
             results.append(finished)
             continue
         if not folder.is_begun:
@@ -311,7 +311,8 @@ def score(
     return result
 
 
-def _finished_result(folder: RunFolder) -> dict[str, Any] | None:
+def finished_result(folder: RunFolder) -> dict[str, Any] | None:
+    """Return a run's result; None while it has none, or if it diverged."""
     result = folder.read_result()
     return result if result is not None and result["status"] == "finished" else None
 

@@ -7,6 +7,7 @@ from jaxtyping import PRNGKeyArray
 
 from nfrl.agents.agent import Agent, AgentConfig
 from nfrl.agents.bc import BCConfig
+from nfrl.agents.crl import CRLConfig
 from nfrl.agents.diffusion_bc import DiffusionBCConfig
 from nfrl.agents.fm_bc import FMBCConfig
 from nfrl.agents.fm_gcbc import FMGCBCConfig
@@ -20,6 +21,7 @@ from nfrl.agents.iql import IQLConfig
 from nfrl.agents.nf_bc import NFBCConfig
 from nfrl.agents.nf_gcbc import NFGCBCConfig
 from nfrl.agents.nf_rlbc import NFRLBCConfig
+from nfrl.agents.nf_ugs import NFUGSConfig
 from nfrl.agents.rebrac import ReBRACConfig
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
@@ -50,8 +52,18 @@ IMITATION: dict[str, type[ImitationConfig]] = {
 }
 """Imitation of chunks of actions: agents for tasks with demonstrations."""
 
+EXPLORERS: dict[str, Any] = {
+    "nf-ugs": NFUGSConfig,
+    "crl-oracle": CRLConfig,
+    "crl-uniform": CRLConfig,
+    "crl-minmax": CRLConfig,
+}
+"""Exploration with no goals given: agents for mazes. The last three differ in the goals that they
+command."""
+
 AGENTS: dict[str, Any] = {**GOAL_CONDITIONED, **OFFLINE_RL, **IMITATION}
-"""The configuration of every agent, by the name that the command line knows it by."""
+"""The configuration of every agent that learns from data, by the name that the command line knows
+it by."""
 
 
 def build_agent(
@@ -87,12 +99,14 @@ def build_agent(
 
 __all__ = [
     "AGENTS",
+    "EXPLORERS",
     "GOAL_CONDITIONED",
     "IMITATION",
     "OFFLINE_RL",
     "Agent",
     "AgentConfig",
     "BCConfig",
+    "CRLConfig",
     "DiffusionBCConfig",
     "FMBCConfig",
     "FMGCBCConfig",
@@ -106,6 +120,7 @@ __all__ = [
     "NFBCConfig",
     "NFGCBCConfig",
     "NFRLBCConfig",
+    "NFUGSConfig",
     "ReBRACConfig",
     "build_agent",
 ]

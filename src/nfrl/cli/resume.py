@@ -7,9 +7,12 @@ from typing import Annotated
 
 import tyro
 
+from nfrl.agents import EXPLORERS
+from nfrl.cli import explore
 from nfrl.cli.train import finish
 from nfrl.errors import UserError
 from nfrl.experiment import Experiment
+from nfrl.exploration import Exploration
 from nfrl.training.run import RunFolder
 
 
@@ -28,7 +31,13 @@ class ResumeOptions:
 def run(arguments: Sequence[str]) -> None:
     """Parse the words after ``nfrl resume`` and do it."""
     options = tyro.cli(ResumeOptions, args=list(arguments), prog="nfrl resume")
-    experiment = Experiment.from_json(RunFolder(options.run).read_config())
+    config = RunFolder(options.run).read_config()
+    if config.get("agent") in EXPLORERS:
+        exploration = Exploration.from_json(config)
+        folders = [RunFolder(options.run.parent / f"seed-{seed}") for seed in exploration.seeds]
+        explore.finish(exploration, folders, record=options.record)
+        return
+    experiment = Experiment.from_json(config)
     folders = [RunFolder(options.run.parent / f"seed-{seed}") for seed in experiment.seeds]
     for folder in folders:
         if folder.is_begun and Experiment.from_json(folder.read_config()) != experiment:

@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from nfrl.cli.train import Plan, describe, make_data, plan
+from nfrl.cli.train import Plan, plan
 from nfrl.errors import UserError, unknown_name
 from nfrl.progress import progress
 from nfrl.suites.jobs import Job, find_suite, known_suites, read_suite
@@ -93,12 +93,12 @@ def work(
     todo = [i for i in range(len(jobs)) if not _finished(plans[i])]
     print(f"{title}: {len(jobs) - len(todo)} of {len(jobs)} runs are finished")
     for i in todo:
-        make_data(plans[i].task, plans[i].options)
+        plans[i].prepare()
     lanes = min(lanes or os.cpu_count() or 1, max(len(todo), 1))
     commands = [_command(jobs[i], runs, record, lanes) for i in todo]
     logs = [plans[i].folders[0].path.with_suffix(".log") for i in todo]
     unfinished = []
-    total = sum(plan.training.steps for plan in plans)
+    total = sum(plan.steps for plan in plans)
     with progress(title, total, "steps", done=_steps(plans)) as update:
 
         def begun(index: int) -> None:
@@ -151,9 +151,9 @@ def _state(planned: Plan) -> str:
         result = folder.read_result()
         if result is not None:
             diverged = result["status"] == "diverged"
-            states.append((2, "diverged" if diverged else describe(result)))
+            states.append((2, "diverged" if diverged else planned.describe(result)))
         elif folder.is_begun:
-            states.append((1, f"at step {folder.last_step()} of {planned.training.steps}"))
+            states.append((1, f"at step {folder.last_step()} of {planned.steps}"))
         else:
             states.append((0, "waiting"))
     return min(states)[1]

@@ -2,17 +2,19 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import tyro
 
-from nfrl.agents import AGENTS
+from nfrl.agents import AGENTS, EXPLORERS
+from nfrl.cli import explore
 from nfrl.collect.resolve import find_or_make
 from nfrl.errors import UserError, unknown_name
 from nfrl.experiment import Experiment, describe_dataset, run_folders
 from nfrl.experiment import run as run_experiment
+from nfrl.mazes import MAZES
 from nfrl.reports.records import append_record
 from nfrl.tasks import Task, find_task
 from nfrl.training.offline import NonFiniteLossError, OfflineTraining
@@ -26,7 +28,8 @@ AgentConfigT = TypeVar("AgentConfigT")
 USAGE = """usage: nfrl train AGENT TASK [options]
 
   AGENT   one of: {agents}
-  TASK    one that `nfrl tasks` lists
+  TASK    one that `nfrl tasks` lists; for agents that explore ({explorers}) a maze:
+          {mazes}
 
 Every value of the preset can be changed: nfrl train AGENT TASK --help lists them all.
 for example:
@@ -81,22 +84,27 @@ class TrainOptions(Generic[AgentConfigT]):
 class Plan:
     """What a command line asks for, before anything is loaded or made."""
 
-    agent: str
-    task: Task
-    options: TrainOptions
-    training: OfflineTraining
     folders: list[RunFolder]
+    """One per seed."""
+    steps: int
+    """How many steps a finished run's metrics count: of the gradient, or of environments."""
+    prepare: Callable[[], object]
+    """Makes the data that are missing."""
+    carry_out: Callable[[], object]
+    """Runs it."""
+    describe: Callable[[dict[str, Any]], str]
+    """Says a result in a line."""
 
 
 def run(arguments: Sequence[str]) -> None:
     """Parse the words after ``nfrl train`` and do it."""
     if len(arguments) < 2 or arguments[0].startswith("-"):
-        print(USAGE.format(agents=", ".join(AGENTS)))
+        explorers = ", ".join(EXPLORERS)
+        print(USAGE.format(agents=", ".join(AGENTS), explorers=explorers, mazes=", ".join(MAZES)))
         if not arguments or arguments[0] not in ("-h", "--help"):
             raise UserError("train takes an agent and a task")
         return
-    planned = plan(arguments)
-    train(planned.agent, planned.task, planned.options)
+    plan(arguments).carry_out()
 
 
 def plan(arguments: Sequence[str], runs: Path | None = None) -> Plan:
@@ -106,11 +114,22 @@ def plan(arguments: Sequence[str], runs: Path | None = None) -> Plan:
         arguments: An agent, a task, and options.
         runs: Where run folders go, if the words do not say.
     """
-    agent, task_name, *rest = arguments
+    agent, name, *rest = arguments
+    words = rest if runs is None else ["--runs", str(runs), *rest]
+    if agent in EXPLORERS:
+        exploring = explore.parse(agent, name, _preset_name(rest), words)
+        exploration = explore.exploration(agent, name, exploring)
+        return Plan(
+            folders=exploration.run_folders(exploring.runs),
+            steps=exploration.training.rounds * exploration.training.round_steps,
+            prepare=lambda: None,
+            carry_out=lambda: explore.train(exploration, exploring),
+            describe=explore.describe,
+        )
     if agent not in AGENTS:
-        raise unknown_name("agent", agent, AGENTS)
-    task = find_task(task_name)
-    options = _parse(agent, task, rest if runs is None else ["--runs", str(runs), *rest])
+        raise unknown_name("agent", agent, [*AGENTS, *EXPLORERS])
+    task = find_task(name)
+    options = _parse(agent, task, words)
     folders = run_folders(
         options.runs,
         task.name,
@@ -120,7 +139,13 @@ def plan(arguments: Sequence[str], runs: Path | None = None) -> Plan:
         options.seeds,
         options.online_steps,
     )
-    return Plan(agent, task, options, _training(options), folders)
+    return Plan(
+        folders=folders,
+        steps=options.online_steps or _training(options).steps,
+        prepare=lambda: make_data(task, options),
+        carry_out=lambda: train(agent, task, options),
+        describe=describe,
+    )
 
 
 def train(agent: str, task: Task, options: TrainOptions) -> list[RunFolder]:

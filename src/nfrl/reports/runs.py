@@ -82,6 +82,11 @@ def _float(value: object) -> float:
 
 
 def read_arrays(path: Path, dimensions: Mapping[str, int]) -> dict[str, NDArray]:
+    """Read the arrays of these names and dimensions that an ``.npz`` file has; {} if it is missing.
+
+    Raises:
+        UserError: The file is damaged, or an array has other dimensions.
+    """
     if not path.exists():
         return {}
     try:

@@ -24,7 +24,7 @@ IMITATION: Mapping[str, Task] = MappingProxyType(
         task.name: task
         for task in (
             _task("pusht", "nfrl/PushT-v0", 300, **{"nf-bc": 0.827}),
-            _task("two-blocks", "nfrl/TwoBlocks-v0", 500),
+            _task("two-blocks", "nfrl/TwoBlocks-v0", 300),
             _task("kitchen", "nfrl/Kitchen-v0", 280),
         )
     }

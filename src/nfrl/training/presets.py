@@ -2,15 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from nfrl.agents import (
     AGENTS,
+    EXPLORERS,
     GOAL_CONDITIONED,
     IMITATION,
     OFFLINE_RL,
     AgentConfig,
     BCConfig,
+    CRLConfig,
     DiffusionBCConfig,
     FMBCConfig,
     FMGCBCConfig,
@@ -24,19 +26,22 @@ from nfrl.agents import (
     NFBCConfig,
     NFGCBCConfig,
     NFRLBCConfig,
+    NFUGSConfig,
     ReBRACConfig,
 )
+from nfrl.agents.crl import Goals
 from nfrl.agents.optimization import AdamW, constant_adam
 from nfrl.errors import UserError, unknown_name
 from nfrl.tasks import Task
+from nfrl.training.exploring import ExploreTraining
 from nfrl.training.offline import OfflineTraining
 
 PresetName = Literal["laptop", "paper"]
 PRESETS: tuple[PresetName, ...] = get_args(PresetName)
 
 
-_LOCOMOTION = ("humanoidmaze-medium-navigate-v0", "antsoccer-arena-navigate-v0")
-_ANT, _HUMANOID, _SOCCER = ("antmaze-large-navigate-v0", *_LOCOMOTION)
+_ANT = "antmaze-large-navigate-v0"
+_HUMANOID, _SOCCER = "humanoidmaze-medium-navigate-v0", "antsoccer-arena-navigate-v0"
 _CUBE, _SCENE, _PUZZLE = "cube-single-play-v0", "scene-play-v0", "puzzle-3x3-play-v0"
 _FAR = {"discount": 0.995}
 
@@ -59,7 +64,13 @@ PER_TASK: dict[tuple[type, str], dict[str, Any]] = {
     (ReBRACConfig, _HUMANOID): {"alpha_actor": 0.01, "alpha_critic": 0.01, **_FAR},
     (ReBRACConfig, _SOCCER): {"alpha_actor": 0.01, "alpha_critic": 0.01, **_FAR},
     (IQLConfig, _CUBE): {"alpha": 1.0},
-    **{(kind, far): _FAR for kind in (IQLConfig, IFQLConfig, IDQLConfig) for far in _LOCOMOTION},
+    (IQLConfig, _HUMANOID): _FAR,
+    (IQLConfig, _SOCCER): {"alpha": 1.0, **_FAR},
+    (IFQLConfig, _HUMANOID): _FAR,
+    (IFQLConfig, _SOCCER): {"samples": 64, **_FAR},
+    (IDQLConfig, _ANT): {"expectile": 0.7},
+    (IDQLConfig, _HUMANOID): {"expectile": 0.7, **_FAR},
+    (IDQLConfig, _SOCCER): {"expectile": 0.7, **_FAR},
 }
 
 SUITES: dict[str, tuple[str, Mapping[str, Any]]] = {
@@ -163,3 +174,46 @@ def _for_task(config: Any, task: Task) -> Any:
         own = task.rewards and not isinstance(config, NFRLBCConfig)
         values.setdefault("discount", config.discount if own else task.discount)
     return dataclasses.replace(config, **values)
+
+
+# Small networks at one rate; the flow's goals in units of about the mazes' radius.
+_EXPLORER = {"encoder": SMALL, "actor_hidden": SMALL, "learning_rate": 1e-3}
+LAPTOP_EXPLORING = ExploreTraining(
+    environment_steps=1_000_000,
+    environments=256,
+    unroll=50,
+    updates=40,
+    batch_size=512,
+    buffer_steps=4000,
+    prefill=400,
+    chunk=8,
+    checkpoint_every=80,
+)
+
+
+def find_exploration(
+    name: PresetName, agent: str, maze: str
+) -> tuple[NFUGSConfig | CRLConfig, ExploreTraining]:
+    """Return a preset's values for an agent that explores a maze.
+
+    Raises:
+        UserError: There is no such agent; the message names the nearest.
+    """
+    if agent not in EXPLORERS:
+        raise unknown_name("agent", agent, EXPLORERS)
+    laptop = name == "laptop"
+    common: dict[str, Any] = dict(_EXPLORER) if laptop else {}
+    if agent == "nf-ugs":
+        small: dict[str, Any] = {
+            "blocks": 4,
+            "channels": 64,
+            "flow_learning_rate": 1e-3,
+            "goal_scale": 10.0,
+        }
+        return NFUGSConfig(**common, **(small if laptop else {})), _exploring(laptop)
+    goals = agent.removeprefix("crl-")
+    return CRLConfig(goals=cast(Goals, goals), **common), _exploring(laptop)
+
+
+def _exploring(laptop: bool) -> ExploreTraining:
+    return LAPTOP_EXPLORING if laptop else ExploreTraining()

@@ -97,19 +97,20 @@ class RunFolder:
 
     def seconds_until(self, step: int) -> float:
         """Return the training time that metrics.jsonl reports up to a step."""
-        lines = self._metrics() if step else []
+        lines = self.read_metrics() if step else []
         return max((line["seconds"] for line in lines if line["step"] <= step), default=0.0)
 
     def read_curve(self) -> list[dict[str, float]]:
         """Return step, seconds and score of each evaluation that metrics.jsonl reports."""
         keys = ("step", "seconds", "score")
-        return [{key: line[key] for key in keys} for line in self._metrics() if "score" in line]
+        return [{key: line[key] for key in keys} for line in self.read_metrics() if "score" in line]
 
     def last_step(self) -> int:
         """Return the latest step that metrics.jsonl reports; 0 if it reports none."""
-        return int(max((line["step"] for line in self._metrics()), default=0))
+        return int(max((line["step"] for line in self.read_metrics()), default=0))
 
-    def _metrics(self) -> list[dict[str, float]]:
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the lines of metrics.jsonl."""
         if not self.metrics_file.is_file():
             return []
         # A line that is being written, or that a kill cut short, has no end yet.
