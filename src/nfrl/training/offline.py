@@ -136,10 +136,11 @@ def train(
                 values = {name: float(value[i]) for name, value in host.items()} | scores[i]
                 run.append_metrics({"step": step, "seconds": round(seconds, 3), **values})
             due = step % training.checkpoint_every == 0 or step == training.steps
-            if due or interrupted():
+            stop = interrupted()  # asked once: what comes later is for the next chunk
+            if due or stop:
                 save(runs, agents, step, training.keep)
             report(step, {name: float(value.mean()) for name, value in host.items()})
-            if interrupted():
+            if stop:
                 raise KeyboardInterrupt
     return [take(agents, i) for i in range(len(runs))]
 
