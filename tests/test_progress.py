@@ -24,3 +24,13 @@ def test_silence_on_request(capsys):
     with progress.progress("cube", 1, "episodes", show=False) as update:
         update(1)
     assert capsys.readouterr().err == ""
+
+
+def test_nothing_is_foretold_before_anything_is_done(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with progress.progress("work", 10, "steps") as update:
+        update(0)
+        update(5)
+    first, second = capsys.readouterr().err.splitlines()
+    assert "left" not in first
+    assert "left" in second

@@ -68,8 +68,9 @@ def _lines(title: str, total: int, unit: str, done: int) -> Update:
         if done < total and now - spoken < SECONDS_BETWEEN_LINES:
             return
         spoken = now
-        left = (total - done) * (now - start) / max(done - before, 1e-9)
-        parts = [f"{title}: {done:.0f}/{total} {unit}", figures, f"{left:.0f} s left"]
+        rate = (done - before) / (now - start)
+        left = f"{(total - done) / rate:.0f} s left" if rate > 0 else ""
+        parts = [f"{title}: {done:.0f}/{total} {unit}", figures, left]
         print(", ".join(filter(None, parts)), file=sys.stderr, flush=True)
 
     return update
