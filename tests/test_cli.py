@@ -154,7 +154,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refuse
         (("train", "gcbc", MAZE, "--workers", "0"), "workers"),
         (("train", "gcbc", MAZE, "--steps", "0"), "steps"),
         (("train", "gcbc", MAZE, "--dataset", "no/such.npz"), "no/such.npz"),
-        (("train", "gcbc", "antmaze-large-navigate-v0"), "--download"),
+        (("train", "gcbc", "humanoidmaze-medium-navigate-v0"), "--download"),
         (("data", "make", MAZE, "--steps", "50"), "path"),
     ],
 )

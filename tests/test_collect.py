@@ -588,7 +588,7 @@ def test_parts_of_another_data_set_are_not_mixed_in(tmp_path):
 
 
 def test_an_error_in_a_worker_is_told_in_one_line(tmp_path, monkeypatch):
-    broken = catalog.Recipe("broken-v0", "pointmaze-nowhere-v0", "pointmaze", "navigate", 4, 40)
+    broken = catalog.Recipe("broken-v0", "pointmaze-nowhere-v0", "maze", "navigate", 4, 40)
     monkeypatch.setitem(RECIPES, "broken-v0", broken)
     with pytest.raises(UserError, match=r"collecting train episodes 0 to 3 failed: .*nowhere"):
         make_dataset("broken-v0", path=tmp_path / "a.npz", workers=1, progress=False)
@@ -673,13 +673,17 @@ def test_the_order_of_finding(folder, makes, capsys):
     assert len(makes) == 2
 
 
-def test_what_cannot_be_found(folder):
+def test_what_cannot_be_found(folder, monkeypatch):
     with pytest.raises(UserError, match="no such file"):
         resolve.find_or_make(POINT, path=folder / "absent.npz")
-    with pytest.raises(UserError, match=r"antmaze-large-navigate-v0.*--download"):
-        resolve.find_or_make("antmaze-large-navigate-v0")
-    (folder / "antmaze-large-navigate-v0.npz").touch()
-    assert resolve.find_or_make("antmaze-large-navigate-v0").exists()
+    name = "visual-antmaze-large-navigate-v0"  # Not made here.
+    with pytest.raises(UserError, match=rf"{name}.*--download"):
+        resolve.find_or_make(name)
+    (folder / f"{name}.npz").touch()
+    assert resolve.find_or_make(name).exists()
+    monkeypatch.setattr(expert_policy, "SHIPPED", folder)
+    with pytest.raises(UserError, match=r"collect expert humanoid.*--download"):
+        resolve.find_or_make("humanoidmaze-large-stitch-v0")
 
 
 @pytest.fixture

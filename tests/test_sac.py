@@ -9,7 +9,7 @@ import pytest
 
 from nfrl.agents.sac import SAC, SACConfig
 from nfrl.agents.tanh_gaussian import LOG_STD_RANGE, TanhGaussian
-from nfrl.data.replay import Experience, add, empty_replay, sample
+from nfrl.data.experience import Experience, add, empty_replay, sample
 
 TINY = SACConfig(hidden=(16,), critic_hidden=(16,))
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.optimization import gradient_step, initial_state
 from nfrl.agents.tanh_gaussian import TanhGaussian
-from nfrl.data.replay import Experience
+from nfrl.data.experience import Experience
 from nfrl.networks import MLP
 
 

@@ -134,7 +134,9 @@ def make_expert(mover: Body, options: ExpertOptions) -> Path:
 def _train(
     folder: RunFolder, mover: Body, options: ExpertOptions, training: OnlineTraining, weights: Path
 ) -> None:
-    with progress(f"training the {mover.name} expert", training.steps, "steps") as update:
+    title = f"training the {mover.name} expert"
+    start = max(steps_in(folder.checkpoints), default=0)
+    with progress(title, training.steps, "steps", done=start) as update:
 
         def report(step: int, metrics: dict[str, float]) -> None:
             figures = [f"{metrics['rate']:.0f} steps/s", f"reward {metrics['reward']:.3f} a step"]

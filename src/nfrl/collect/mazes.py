@@ -25,7 +25,11 @@ EXPLORE_INTERVAL = 10
 
 
 class MazeCollector:
-    """Collects navigate, stitch or explore data of whatever moves in a maze."""
+    """Collects navigate, stitch or explore data of whatever moves in a maze.
+
+    As in OGBench, the way leads to the centre of the goal's cell, and the goal lies anywhere within
+    a metre of it along each axis: a body that must come within half a metre may have to linger.
+    """
 
     def __init__(self, recipe: Recipe):
         self._recipe = recipe

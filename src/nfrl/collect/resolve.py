@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nfrl.collect.catalog import RECIPES, recipe
+from nfrl.collect.expert_policy import find_expert
 from nfrl.collect.make import make_dataset
 from nfrl.data import ogbench
 from nfrl.errors import UserError
@@ -63,6 +64,11 @@ def find_or_make(
             f"{error} (of those that can be made here; {full} is not there, and --download asks "
             "OGBench's server for it)"
         ) from error
+    try:
+        for expert in known.experts:
+            find_expert(expert)
+    except UserError as error:
+        raise UserError(f"{error} (or --download asks OGBench's server for {full.name})") from error
     count = known.episodes if episodes is None else episodes
     print(f"{name}: no data at {wanted}; making {count} episodes here", file=sys.stderr)
     return make_dataset(name, episodes=episodes, seed=seed, workers=workers)

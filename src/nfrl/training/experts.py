@@ -25,7 +25,7 @@ from nfrl.agents.sac import SAC, SACConfig
 from nfrl.agents.tanh_gaussian import TanhGaussian
 from nfrl.collect.locomotion import Body
 from nfrl.collect.locomotion_pool import Outcome, Pool
-from nfrl.data.replay import Experience, Replay, add, empty_replay, sample
+from nfrl.data.experience import Experience, Replay, add, empty_replay, sample
 from nfrl.errors import UserError
 from nfrl.files import write_atomically
 from nfrl.training import checkpoints

@@ -1,4 +1,4 @@
-"""A replay buffer: the latest transitions of an online agent, a ring on the device."""
+"""Experience of an online agent: its latest transitions, a ring on the device."""
 
 from typing import NamedTuple
 
