@@ -15,16 +15,17 @@ import numpy as np
 import pytest
 from conftest import COMPILATION_CACHE, write_data
 
-from nfrl.agents import AGENTS, GOAL_CONDITIONED
+from nfrl.agents import AGENTS
 from nfrl.agents.optimization import AdamW
 from nfrl.cli.main import COMMANDS, main
 from nfrl.data import ogbench
 from nfrl.experiment import DatasetInfo, Experiment
 from nfrl.reports.records import load_records
+from nfrl.simulators import ENTRY_POINTS
 from nfrl.tasks import TASKS, find_task
 from nfrl.training import checkpoints
 from nfrl.training.offline import OfflineTraining
-from nfrl.training.presets import PRESETS, find_preset
+from nfrl.training.presets import PRESETS, SUITES, find_preset
 from nfrl.training.run import RunFolder
 
 MAZE = "pointmaze-medium-navigate-v0"
@@ -198,7 +199,8 @@ def test_horizons_are_the_environments_own():
     wrong = {
         task.name: (task.horizon, gymnasium.spec(task.environment).max_episode_steps)
         for task in TASKS.values()
-        if task.horizon != gymnasium.spec(task.environment).max_episode_steps
+        if task.environment not in ENTRY_POINTS
+        and task.horizon != gymnasium.spec(task.environment).max_episode_steps
     }
     assert not wrong
 
@@ -429,7 +431,8 @@ def test_what_is_given_reaches_the_run(point_file, tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("agent", AGENTS)
 def test_a_configuration_is_read_back_as_it_was_written(agent, preset):
-    task = MAZE if agent in GOAL_CONDITIONED else "puzzle-3x3-play-singletask-task4-v0"
+    suite = next(name for name, (_, agents) in SUITES.items() if agent in agents)
+    task = next(name for name, task in TASKS.items() if task.suite == suite)
     values = find_preset(preset, agent, find_task(task))
     experiment = Experiment(
         task=task,

@@ -55,7 +55,7 @@ def assert_same(one, other):
 
 def test_the_catalog_has_ogbenchs_sizes():
     # Arms, point, ant (no one explores the giant maze), humanoid, soccer, imitation.
-    assert len(RECIPES) == 9 * 2 + 4 * 2 + 4 * 3 - 1 + 3 * 2 + 2 * 2 + 2
+    assert len(RECIPES) == 9 * 2 + 4 * 2 + 4 * 3 - 1 + 3 * 2 + 2 * 2 + 3
     sizes = {name: (each.episodes, each.steps) for name, each in RECIPES.items()}
     assert sizes["cube-single-play-v0"] == (1000, 1001)
     assert sizes["puzzle-4x6-noisy-v0"] == (5000, 1001)

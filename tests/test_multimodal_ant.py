@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nfrl.collect.episode import episode_seeds
+from nfrl.collect.modes import reached_orders
 from nfrl.collect.multimodal_ant import MultimodalAntCollector
 from nfrl.errors import UserError
 from nfrl.simulators.multimodal_ant import ORDERS, TARGETS, MultimodalAnt
@@ -100,3 +101,13 @@ def test_what_does_not_arrive_is_not_kept(collector):
     assert not success
     with pytest.raises(UserError, match="more steps"):
         collector.episode(episode_seeds(0, "train", 0), 5)
+
+
+def test_orders_are_read_from_the_flags():
+    orders = ((3, 0, 1, 2), (0, 1, 2, 3))
+    observations = np.zeros((10, 41))
+    for episode, order in enumerate(orders):
+        for step, target in enumerate(order, start=1):
+            observations[5 * episode + step : 5 * episode + 5, 37 + target] = 1
+    terminals = np.arange(10) % 5 == 4
+    np.testing.assert_array_equal(reached_orders(observations, terminals), [3012, 123])

@@ -13,7 +13,7 @@ from nfrl.agents import NFRLBCConfig
 from nfrl.cli.main import main
 from nfrl.collect.rewarded import RewardedEnvironment, Step
 from nfrl.data.dataset import Dataset
-from nfrl.data.replay import Experience, add, empty_replay
+from nfrl.data.experience import Experience, add, empty_replay
 from nfrl.errors import UserError
 from nfrl.training import checkpoints, online
 from nfrl.training.online import ROLLOUT, OnlineSteps, draw_from_both, go_online, load_online

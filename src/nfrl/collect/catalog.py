@@ -7,7 +7,7 @@ from typing import Literal
 from nfrl.data import ogbench
 from nfrl.errors import unknown_name
 
-Family = Literal["manipulation", "maze", "soccer", "pusht", "two-blocks"]
+Family = Literal["manipulation", "maze", "soccer", "pusht", "two-blocks", "multimodal-ant"]
 
 # Raised whenever the same name, seed and steps would give other data than before.
 REVISION = 1
@@ -143,7 +143,17 @@ def _imitation() -> list[Recipe]:
         episodes=500,
         steps=301,
     )
-    return [pusht, two_blocks]
+    # Four corners take about 300 steps.
+    multimodal_ant = Recipe(
+        name="multimodal-ant",
+        environment="nfrl/MultimodalAnt-v0",
+        family="multimodal-ant",
+        kind="planned",
+        episodes=500,
+        steps=601,
+        experts=("ant",),
+    )
+    return [pusht, two_blocks, multimodal_ant]
 
 
 RECIPES: dict[str, Recipe] = {

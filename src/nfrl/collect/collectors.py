@@ -47,3 +47,7 @@ def open_collector(recipe: Recipe) -> Collector:
             from nfrl.collect.two_blocks import TwoBlocksCollector
 
             return TwoBlocksCollector()
+        case "multimodal-ant":
+            from nfrl.collect.multimodal_ant import MultimodalAntCollector
+
+            return MultimodalAntCollector()

@@ -13,6 +13,7 @@ ENTRY_POINTS = {
     "nfrl/PushT-v0": "nfrl.simulators.pusht:PushT",
     "nfrl/TwoBlocks-v0": "nfrl.simulators.two_blocks:TwoBlocks",
     "nfrl/Kitchen-v0": "nfrl.simulators.kitchen:Kitchen",
+    "nfrl/MultimodalAnt-v0": "nfrl.simulators.multimodal_ant:MultimodalAnt",
 }
 """Where each environment's class is, by its Gymnasium id."""
 

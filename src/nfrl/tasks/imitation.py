@@ -25,6 +25,7 @@ IMITATION: Mapping[str, Task] = MappingProxyType(
         for task in (
             _task("pusht", "nfrl/PushT-v0", 300, **{"nf-bc": 0.827}),
             _task("two-blocks", "nfrl/TwoBlocks-v0", 300),
+            _task("multimodal-ant", "nfrl/MultimodalAnt-v0", 600),
             _task("kitchen", "nfrl/Kitchen-v0", 280),
         )
     }

@@ -23,7 +23,7 @@ from nfrl.agents.acting import Act, compile_act
 from nfrl.agents.optimization import mean_metrics
 from nfrl.collect.rewarded import RewardedEnvironment
 from nfrl.data.dataset import Dataset
-from nfrl.data.replay import Experience, Replay, add, empty_replay, sample
+from nfrl.data.experience import Experience, Replay, add, empty_replay, sample
 from nfrl.data.samplers import Transitions
 from nfrl.errors import UserError
 from nfrl.training import checkpoints
