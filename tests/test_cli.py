@@ -449,6 +449,72 @@ def test_a_configuration_is_read_back_as_it_was_written(agent, preset):
     assert cattrs.structure(json.loads(text)["training"], OfflineTraining) == values.training
 
 
+# Exploration
+
+
+def test_a_maze_is_explored_taken_up_and_reported(tmp_path, refused, capsys):
+    training = {
+        **{"environment-steps": 640, "environments": 8, "unroll": 20, "updates": 1},
+        **{"batch-size": 8, "buffer-steps": 400, "prefill": 20, "candidates": 4, "chunk": 2},
+        **{"checkpoint-every": 2, "evaluation-episodes": 1},
+    }
+    words = [
+        str(word) for name, value in training.items() for word in (f"--training.{name}", value)
+    ]
+    words += [
+        "--agent.blocks",
+        "1",
+        "--agent.channels",
+        "4",
+        "--agent.encoder",
+        "4",
+        "--agent.actor-hidden",
+        "4",
+    ]
+    record, runs = tmp_path / "records.jsonl", tmp_path / "runs"
+    command = ["train", "nf-ugs", "point-u-maze", *words, "--runs", str(runs)]
+    assert main([*command, "--record", str(record)]) == 0
+    assert "of the cells seen" in capsys.readouterr().out
+    run = runs / "point-u-maze" / "nf-ugs-laptop" / "seed-0"
+    result = json.loads((run / "result.json").read_text())
+    assert result["environment_steps"] == 640
+    assert result["curve"][-1] == {
+        "step": result["steps"],
+        "seconds": pytest.approx(result["train_seconds"], abs=0.1),
+        "score": pytest.approx(result["score"], abs=1e-4),
+    }
+    assert (run / "figures" / "density.png").is_file()
+
+    # A finished run stands; one without its result is finished again from its checkpoint.
+    (run / "result.json").unlink()
+    assert main(["resume", str(run)]) == 0
+    again = json.loads((run / "result.json").read_text())
+    assert again["score"] == result["score"]
+    assert main(["report", str(runs), "--out", str(tmp_path / "out")]) == 0
+    names = {path.name for path in (tmp_path / "out").rglob("*.png")}
+    assert any(name.endswith("density.png") for name in names)
+
+    assert "evaluated as it did" in refused("eval", str(run))
+    assert "--variant" in refused(*command, "--agent.noise", "0.5")
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["nf-ugs", "point-umaze"], "point-u-maze"),
+        (["nf-ugs", "point-u-maze", "--training.unroll", "7"], "must divide"),
+        (["crl-minmax", "point-u-maze", "--training.batch-size", "10000000"], "batch-size"),
+        (["crl-minmax", "point-u-maze", "--training.buffer-steps", "100"], "buffer-steps"),
+        (["nf-ugs", "point-u-maze", "--seeds", "1", "1"], "distinct"),
+    ],
+)
+def test_what_cannot_be_explored_is_refused(words, answer, refused, tmp_path):
+    assert answer in refused(
+        "train", *words, *(["--runs", str(tmp_path)] if len(words) > 2 else [])
+    )
+    assert not list(tmp_path.iterdir())
+
+
 # Speed
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from nfrl.agents import EXPLORERS
 from nfrl.cli.train import describe
 from nfrl.errors import UserError
 from nfrl.experiment import Experiment, load_trained, score
@@ -38,7 +39,13 @@ def run(arguments: Sequence[str]) -> None:
         raise UserError(f"episodes must be at least 1, not {options.episodes}")
     folder = RunFolder(options.run)
     config = folder.read_config()
+    if config.get("agent") in EXPLORERS:
+        raise UserError(
+            f"{folder.path} explored a maze, and was evaluated as it did: see its metrics.jsonl "
+            "and figures"
+        )
     experiment = dataclasses.replace(Experiment.from_json(config), episodes=options.episodes)
+    last = experiment.online_steps or experiment.training.steps
     agent = load_trained(experiment, folder, options.step)
     result = score(
         experiment,
@@ -47,6 +54,7 @@ def run(arguments: Sequence[str]) -> None:
         agent,
         workers=options.workers,
         video=options.video,
-        keep=options.step is None and latest_step([folder]) == experiment.training.steps,
+        keep=options.step is None
+        and latest_step([folder]) == (experiment.online_steps or experiment.training.steps),
     )
     print(f"{folder.path}: {describe(result)}")

@@ -41,15 +41,32 @@ def draw_maze_figures(run_folder: Path, out_folder: Path) -> list[Path]:
         out_folder: Where to; it is made if missing.
 
     Returns:
-        The files: ``coverage.png``, ``visits.png``, ``commanded.png``, ``density.png`` (only if
-        the agent has a density p(g)), ``conditional.png`` and ``goals.png``.
+        The files, named as in :func:`maze_figures`.
 
     Raises:
         UserError: The run has no maze.npz, or a damaged one.
     """
+    figures = maze_figures(run_folder)
+    if not figures:
+        raise UserError(f"{run_folder} has no maze.npz: nothing to draw")
+    for name, figure in figures.items():
+        _save(out_folder / f"{name}.png", png(figure))
+    return [out_folder / f"{name}.png" for name in figures]
+
+
+def maze_figures(run_folder: Path) -> dict[str, Figure]:
+    """Make the figures of a run that explored a maze; none if it did not.
+
+    Returns:
+        ``coverage``, ``visits``, ``commanded``, ``density`` (only if the agent has a density p(g)),
+        ``conditional`` and ``goals``.
+
+    Raises:
+        UserError: The run's maze.npz is damaged.
+    """
     maze = read_arrays(run_folder / "maze.npz", _DIMENSIONS)
     if not maze:
-        raise UserError(f"{run_folder} has no maze.npz: nothing to draw")
+        return {}
     metrics = read_metrics(run_folder / "metrics.jsonl")
     figures = {
         "coverage": _progress(metrics),
@@ -61,13 +78,7 @@ def draw_maze_figures(run_folder: Path, out_folder: Path) -> list[Path]:
         "conditional": _conditional(maze),
         "goals": _goals(maze),
     }
-    paths = []
-    for name, figure in figures.items():
-        if figure is not None:
-            path = out_folder / f"{name}.png"
-            _save(path, png(figure))
-            paths.append(path)
-    return paths
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _save(path: Path, image: bytes) -> None:

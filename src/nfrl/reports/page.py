@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from nfrl.errors import UserError
 from nfrl.files import write_atomically
-from nfrl.reports import behaviour, figures
+from nfrl.reports import behaviour, figures, mazes
 from nfrl.reports.groups import Group, group_records, labels
 from nfrl.reports.records import Record, find_sources, load_records
 from nfrl.reports.runs import Run, find_runs
@@ -22,6 +22,15 @@ from nfrl.reports.style import group_colours, png
 from nfrl.reports.table import Cell, Table, escape_markdown
 from nfrl.reports.tables import FindTask, all_tables, paper_scores
 from nfrl.tasks import find_task
+
+MAZE_CAPTIONS = {
+    "coverage": "cells seen and success as it explored.",
+    "visits": "how often each cell was visited by then.",
+    "commanded": "the goals that it commanded.",
+    "density": "the coverage density log p(g), in nats per square unit of length.",
+    "conditional": "Q from a few states: where it expects to be.",
+    "goals": "success on each evaluation goal.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,12 +154,19 @@ def _metrics_of(group: Group, by_record: Mapping[tuple[object, ...], Run]) -> li
     found: list[figures.Metrics] = []
     for record in (*group.records, *group.unscored):
         if record.identity in by_record:
-            found.append(by_record[record.identity].metrics())
+            found.append(_by_gradient_step(by_record[record.identity].metrics()))
         elif record.curve:
             found.append(
                 {key: np.array([point[key] for point in record.curve]) for key in record.curve[0]}
             )
     return found
+
+
+def _by_gradient_step(metrics: figures.Metrics) -> figures.Metrics:
+    """Count gradient steps also where a run's metrics count those of environments."""
+    if "updates" not in metrics:
+        return metrics
+    return {**metrics, "step": metrics["updates"], "score": metrics["success"]}
 
 
 def _runs_of(group: Group, by_record: Mapping[tuple[object, ...], Run]) -> list[Run]:
@@ -181,6 +197,8 @@ def _add_behaviour(
             f"{task} {label} paths",
             f"{whose}: the path of every evaluation episode, by goal.",
         )
+    for name, figure in mazes.maze_figures(run.path).items():
+        add(figure, f"{task} {label} {name}", f"{whose}: {MAZE_CAPTIONS[name]}")
     samples = run.policy_samples()
     if {"actions", "data_actions"} <= samples.keys():
         add(
