@@ -458,19 +458,10 @@ def test_a_maze_is_explored_taken_up_and_reported(tmp_path, refused, capsys):
         **{"batch-size": 8, "buffer-steps": 400, "prefill": 20, "candidates": 4, "chunk": 2},
         **{"checkpoint-every": 2, "evaluation-episodes": 1},
     }
-    words = [
-        str(word) for name, value in training.items() for word in (f"--training.{name}", value)
-    ]
-    words += [
-        "--agent.blocks",
-        "1",
-        "--agent.channels",
-        "4",
-        "--agent.encoder",
-        "4",
-        "--agent.actor-hidden",
-        "4",
-    ]
+    sizes = {"blocks": 1, "channels": 4, "encoder": 4, "actor-hidden": 4}
+    values = {f"training.{name}": value for name, value in training.items()}
+    values |= {f"agent.{name}": value for name, value in sizes.items()}
+    words = [word for name, value in values.items() for word in (f"--{name}", str(value))]
     record, runs = tmp_path / "records.jsonl", tmp_path / "runs"
     command = ["train", "nf-ugs", "point-u-maze", *words, "--runs", str(runs)]
     assert main([*command, "--record", str(record)]) == 0

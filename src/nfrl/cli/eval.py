@@ -54,7 +54,6 @@ def run(arguments: Sequence[str]) -> None:
         agent,
         workers=options.workers,
         video=options.video,
-        keep=options.step is None
-        and latest_step([folder]) == (experiment.online_steps or experiment.training.steps),
+        keep=options.step is None and latest_step([folder]) == last,
     )
     print(f"{folder.path}: {describe(result)}")
