@@ -262,11 +262,13 @@ def test_needs_no_jax_nor_simulator_here():
 
 
 SCRIPT = """
+import signal
 import numpy as np
 from nfrl.evaluation import pool
 from nfrl.evaluation.rollout import evaluate
 from nfrl.tasks.task import Task
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 start = pool._start
 def record(config):
     process = start(config)

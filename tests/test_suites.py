@@ -159,7 +159,9 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path, point_file, ca
     assert (tmp_path / "runs" / MAZE / "gcbc-laptop" / "seed-0" / "result.json").is_file()
 
 
-def test_ctrl_c_stops_the_runs_and_the_command(tmp_path, point_file):
+# SIGTERM does the same.
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_the_runs_and_the_command(how, tmp_path, point_file):
     suite = tmp_path / "mine.txt"
     suite.write_text(f"gcbc {MAZE} --dataset {point_file} {TINY} --steps 1000000\n")
     words = ["suite", "run", str(suite), "--runs", str(tmp_path / "runs")]
@@ -170,6 +172,6 @@ def test_ctrl_c_stops_the_runs_and_the_command(tmp_path, point_file):
     deadline = time.monotonic() + 90
     while not (folder / "checkpoints").is_dir() and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     assert process.wait(60) == 130
     assert list((folder / "checkpoints").glob("*.safetensors")), "the run saved"

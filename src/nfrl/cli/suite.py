@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,6 +98,9 @@ def work(
     lanes = min(lanes or os.cpu_count() or 1, max(len(todo), 1))
     commands = [_command(jobs[i], runs, record, lanes) for i in todo]
     logs = [plans[i].folders[0].path.with_suffix(".log") for i in todo]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Also where a shell started us in the background, ignoring SIGINT.
+        signal.signal(number, signal.default_int_handler)
     unfinished = []
     total = sum(plan.steps for plan in plans)
     with progress(title, total, "steps", done=_steps(plans)) as update:

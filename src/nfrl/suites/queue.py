@@ -86,6 +86,8 @@ def _wait(processes: Sequence[subprocess.Popen], seconds: float) -> None:
 
 def _start(command: Sequence[str], log: Path, cores: set[int]) -> subprocess.Popen:
     def on_own_cores() -> None:
+        # Of what a shell started in the background, which ignores it, children would inherit that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, cores)
 
