@@ -170,8 +170,11 @@ def test_ctrl_c_stops_the_runs_and_the_command(how, tmp_path, point_file):
     )
     folder = tmp_path / "runs" / MAZE / "gcbc-laptop" / "seed-0"
     deadline = time.monotonic() + 90
-    while not (folder / "checkpoints").is_dir() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(how)
-    assert process.wait(60) == 130
+    try:
+        while not (folder / "checkpoints").is_dir() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(how)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
     assert list((folder / "checkpoints").glob("*.safetensors")), "the run saved"
