@@ -30,7 +30,7 @@ SHAPE = ChunkShape(history=2, predicted=4, executed=2)
 QUICK = AdamW(learning_rate=5e-3, warmup_steps=10, weight_decay=1e-3)
 TINY = {
     "nf-bc": NFBCConfig(
-        SHAPE, blocks=2, channels=16, encoder=(32,), condition_dim=8, optimizer=QUICK
+        blocks=2, channels=16, encoder=(32,), condition_dim=8, chunks=SHAPE, optimizer=QUICK
     ),
     "gaussian-bc": GaussianBCConfig(SHAPE, hidden=(32,), optimizer=QUICK),
     "fm-bc": FMBCConfig(SHAPE, hidden=(64, 64), optimizer=QUICK),

@@ -579,7 +579,7 @@ def test_fqls_loss(agents, monkeypatch):
     for k in range(4):
         time = jnp.full((BATCH, 1), k / 4)
         inputs = jnp.concatenate((flow, time, batch.observations), -1)
-        flow = flow + batched(agent.flow, inputs) / 4
+        flow = flow + batched(agent.flow.network, inputs) / 4
     actions = batched(agent.policy, jnp.concatenate((noise, batch.observations), -1))
     distance = np.square(actions - np.clip(flow, -1, 1)).mean()
     q = q_batched(agent.critic, batch.observations, jnp.clip(actions, -1, 1)).mean()
