@@ -1,7 +1,7 @@
 """Work through commands a few at a time, each on processor cores of its own.
 
-Networks this small use one core well and two badly: two runs beside each other, a core each, make
-about half as many steps again as one after the other on both.
+Networks this small use one core well and two badly: two runs beside each other, a core each, are
+done sooner than one after the other on both.
 """
 
 import dataclasses
