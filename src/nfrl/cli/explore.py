@@ -1,7 +1,6 @@
 """``nfrl train AGENT MAZE`` for the agents that explore: no data, a maze of our own."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -9,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import tyro
 
 from nfrl.agents import EXPLORERS
+from nfrl.cli.finishing import finishing
 from nfrl.errors import UserError
 from nfrl.exploration import Exploration
 from nfrl.exploration import run as run_exploration
@@ -16,7 +16,6 @@ from nfrl.mazes import find_maze
 from nfrl.reports.mazes import draw_maze_figures
 from nfrl.reports.records import append_record
 from nfrl.training.exploring import ExploreTraining
-from nfrl.training.offline import NonFiniteLossError
 from nfrl.training.presets import PresetName, find_exploration
 from nfrl.training.run import RunFolder
 
@@ -95,16 +94,8 @@ def train(exploration: Exploration, options: ExploreOptions) -> None:
 
 def finish(exploration: Exploration, folders: Sequence[RunFolder], *, record: Path | None) -> None:
     """Run an exploration to its end, from wherever it stands; draw it, and say what came out."""
-    try:
+    with finishing(folders, exploration.seeds, record):
         results = run_exploration(exploration, folders)
-    except NonFiniteLossError as error:
-        diverged = folders[exploration.seeds.index(error.seed)].read_result()
-        if record is not None and diverged is not None:
-            append_record(record, diverged)
-        raise
-    except KeyboardInterrupt:
-        print(f"interrupted; go on with: nfrl resume {folders[0].path}", file=sys.stderr)
-        raise
     for folder, result in zip(folders, results, strict=True):
         if record is not None:
             append_record(record, result)

@@ -1,7 +1,6 @@
 """``nfrl train AGENT TASK``: data, training, evaluation, record."""
 
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -10,6 +9,7 @@ import tyro
 
 from nfrl.agents import AGENTS, EXPLORERS
 from nfrl.cli import explore
+from nfrl.cli.finishing import finishing
 from nfrl.collect.resolve import find_or_make
 from nfrl.errors import UserError, unknown_name
 from nfrl.experiment import Experiment, describe_dataset, run_folders
@@ -17,7 +17,7 @@ from nfrl.experiment import run as run_experiment
 from nfrl.mazes import MAZES
 from nfrl.reports.records import append_record
 from nfrl.tasks import Task, find_task
-from nfrl.training.offline import NonFiniteLossError, OfflineTraining
+from nfrl.training.offline import OfflineTraining
 from nfrl.training.presets import PRESETS, PresetName, find_preset
 from nfrl.training.run import RunFolder
 
@@ -208,16 +208,8 @@ def finish(
     video: bool = False,
 ) -> None:
     """Run an experiment to its end, from wherever it stands, and say what came out."""
-    try:
+    with finishing(folders, experiment.seeds, record):
         results = run_experiment(experiment, folders, workers=workers, video=video)
-    except NonFiniteLossError as error:
-        diverged = folders[experiment.seeds.index(error.seed)].read_result()
-        if record is not None and diverged is not None:
-            append_record(record, diverged)
-        raise
-    except KeyboardInterrupt:
-        print(f"interrupted; go on with: nfrl resume {folders[0].path}", file=sys.stderr)
-        raise
     for folder, result in zip(folders, results, strict=True):
         if record is not None:
             append_record(record, result)

@@ -1,0 +1,33 @@
+"""What every run's end has in common, good or bad."""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nfrl.reports.records import append_record
+from nfrl.training.offline import NonFiniteLossError
+from nfrl.training.run import RunFolder
+
+
+@contextlib.contextmanager
+def finishing(
+    folders: Sequence[RunFolder], seeds: Sequence[int], record: Path | None
+) -> Iterator[None]:
+    """Run what may diverge or be interrupted: the one is recorded, the other told how to go on.
+
+    Args:
+        folders: One per seed.
+        seeds: The seeds.
+        record: A .jsonl file for the record of a run that diverged; None for none.
+    """
+    try:
+        yield
+    except NonFiniteLossError as error:
+        diverged = folders[list(seeds).index(error.seed)].read_result()
+        if record is not None and diverged is not None:
+            append_record(record, diverged)
+        raise
+    except KeyboardInterrupt:
+        print(f"interrupted; go on with: nfrl resume {folders[0].path}", file=sys.stderr)
+        raise
