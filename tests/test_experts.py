@@ -310,15 +310,13 @@ def test_what_upside_down_means():
         assert ant.is_overturned == expected
 
 
-@pytest.mark.skipif(
-    not (expert_policy.SHIPPED / "ant.safetensors").exists(), reason="the ant is still in training"
-)
 def test_the_shipped_ant_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("NFRL_DATA", str(tmp_path))
     record = read_record(find_expert("ant"))
     assert find_expert("ant").stat().st_size < 1_000_000
     paths = walk(load_expert("ant"), ANT, directions=4, steps=150)
     for path in paths:
-        speed = path.xy[-1] @ path.direction / 15
-        assert speed > 0.5 * record["score"]["speed"]
-        assert np.linalg.norm(path.xy[-1] - (path.xy[-1] @ path.direction) * path.direction) < 6
+        along = path.xy[-1] @ path.direction
+        assert along / 15 > 0.5 * record["score"]["speed"]
+        # It is paid for speed along the direction alone, and keeps to it within thirty degrees.
+        assert np.linalg.norm(path.xy[-1] - along * path.direction) < 0.58 * along
