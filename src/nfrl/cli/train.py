@@ -223,6 +223,12 @@ def describe(result: dict[str, Any]) -> str:
     goals = ", ".join(f"{score:.2f}" for score in result["scores"])
     low, high = result["interval"]
     paper = find_task(result["task"]).published.get(result["agent"])
+    if "max_score" in result:
+        return (
+            f"score {result['score']:.3f} at the end (95% interval {low:.2f} to {high:.2f}), "
+            f"{result['max_score']:.3f} at best on the way, success {result['success']:.3f}"
+            + (f"; the paper: {paper:.3f}" if paper is not None else "")
+        )
     return (
         f"success {result['score']:.3f} (95% interval {low:.2f} to {high:.2f}; by goal {goals})"
         + (f"; the paper: {paper:.3f}" if paper is not None else "")
