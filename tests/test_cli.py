@@ -192,6 +192,16 @@ def test_the_papers_tasks_are_listed(capsys):
     }
 
 
+def test_a_task_keeps_to_its_line_and_says_where_its_data_come_from(capsys):
+    assert main(["tasks"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert len(lines) == len(TASKS)
+    (humanoid,) = (line for line in lines if " humanoidmaze-medium-navigate-v0 " in line)
+    assert "needs the humanoid expert" in humanoid
+    (ant,) = (line for line in lines if " antmaze-large-navigate-v0 " in line)
+    assert "expert" not in ant, "the ant comes with the package"
+
+
 def test_horizons_are_the_environments_own():
     import gymnasium
     import ogbench  # noqa: F401  (registers the environments)

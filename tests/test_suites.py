@@ -9,6 +9,7 @@ import time
 import pytest
 from conftest import write_data
 
+from nfrl.cli import suite
 from nfrl.cli.main import main
 from nfrl.cli.train import plan
 from nfrl.data.ogbench import validation_path
@@ -73,6 +74,20 @@ def test_every_run_of_our_suites_can_be_begun_and_has_its_own_folder(name, tmp_p
     assert len(set(folders)) == len(folders)
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("gcbc", MAZE), ["--workers", "1"]),
+        (("gcbc", MAZE, "--workers", "3"), ["--workers", "3"]),
+        (("nf-ugs", "point-u-maze"), []),
+    ],
+)
+def test_workers_are_for_runs_with_simulators(words, expected, tmp_path):
+    command = suite._command(Job(words), plan(words, tmp_path), tmp_path, None, os.cpu_count())
+    where = command.index("--workers") if "--workers" in command else len(command)
+    assert command[where : where + 2] == expected
+
+
 # The queue
 
 
@@ -122,13 +137,13 @@ def test_what_runs_is_interrupted_when_the_caller_stops(tmp_path):
 
 
 def test_a_suite_is_worked_through_and_taken_up(tmp_path, point_file, capsys):
-    suite = tmp_path / "mine.txt"
+    listed = tmp_path / "mine.txt"
     line = f"gcbc {MAZE} --dataset {point_file} {TINY}"
-    suite.write_text(f"{line} --seeds 0\n{line} --seeds 1\n")
+    listed.write_text(f"{line} --seeds 0\n{line} --seeds 1\n")
     runs, record = tmp_path / "runs", tmp_path / "records.jsonl"
-    command = ["suite", "run", str(suite), "--runs", str(runs), "--record", str(record)]
+    command = ["suite", "run", str(listed), "--runs", str(runs), "--record", str(record)]
 
-    assert main(["suite", "status", str(suite), "--runs", str(runs)]) == 0
+    assert main(["suite", "status", str(listed), "--runs", str(runs)]) == 0
     assert capsys.readouterr().out.count("waiting") == 2
     assert main(command) == 0
     assert "0 of 2 runs are finished" in capsys.readouterr().out
@@ -138,7 +153,7 @@ def test_a_suite_is_worked_through_and_taken_up(tmp_path, point_file, capsys):
     seeds = [runs / MAZE / "gcbc-laptop" / f"seed-{seed}" for seed in (0, 1)]
     (seeds[1] / "result.json").unlink()
     kept = (seeds[0] / "result.json").stat().st_mtime_ns
-    assert main(["suite", "status", str(suite), "--runs", str(runs)]) == 0
+    assert main(["suite", "status", str(listed), "--runs", str(runs)]) == 0
     assert "at step 20 of 20" in capsys.readouterr().out
     assert main(command) == 0
     assert "1 of 2 runs are finished" in capsys.readouterr().out
@@ -147,12 +162,12 @@ def test_a_suite_is_worked_through_and_taken_up(tmp_path, point_file, capsys):
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path, point_file, capsys):
-    suite = tmp_path / "mine.txt"
+    listed = tmp_path / "mine.txt"
     line = f"gcbc {MAZE} --dataset {point_file} {TINY}"
     alone = write_data(tmp_path / "alone.npz")
     validation_path(alone).unlink()
-    suite.write_text(f"gcbc {MAZE} --dataset {alone} {TINY} --variant bad\n{line}\n")
-    assert main(["suite", "run", str(suite), "--runs", str(tmp_path / "runs")]) == 2
+    listed.write_text(f"gcbc {MAZE} --dataset {alone} {TINY} --variant bad\n{line}\n")
+    assert main(["suite", "run", str(listed), "--runs", str(tmp_path / "runs")]) == 2
     error = capsys.readouterr().err
     assert "1 runs did not finish" in error
     assert "--variant bad" in error
@@ -162,9 +177,9 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path, point_file, ca
 # SIGTERM does the same.
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_stops_the_runs_and_the_command(how, tmp_path, point_file):
-    suite = tmp_path / "mine.txt"
-    suite.write_text(f"gcbc {MAZE} --dataset {point_file} {TINY} --steps 1000000\n")
-    words = ["suite", "run", str(suite), "--runs", str(tmp_path / "runs")]
+    listed = tmp_path / "mine.txt"
+    listed.write_text(f"gcbc {MAZE} --dataset {point_file} {TINY} --steps 1000000\n")
+    words = ["suite", "run", str(listed), "--runs", str(tmp_path / "runs")]
     process = subprocess.Popen(
         [sys.executable, "-m", "nfrl.cli.main", *words], stderr=subprocess.DEVNULL
     )

@@ -328,14 +328,15 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
     return 0.5 * float(np.abs(one - other).sum())
 
 
-# Seen: 0.04 to 0.15, as the last bits of the arithmetic have it; the wrong ones 0.29 and more.
-BOUND = 0.2
+# Seen: 0.03 to 0.10, as the keys and the last bits of the arithmetic have it; the wrong ones 0.29
+# and more.
+BOUND = 0.12
 
 
 def test_the_estimate_is_right():
     """exp(log p(g)) and exp(log p(g | s, a)) are the occupancies of a fixed random policy.
 
-    Within a total variation of 0.2, which a mask that never or always masks, a wrong discount,
+    Within a total variation of 0.12, which a mask that never or always masks, a wrong discount,
     or goals that cross episodes would all miss.
     """
     environments = 64
@@ -371,7 +372,7 @@ def test_the_estimate_is_right():
 
         return jax.lax.scan(step, arrays, keys)
 
-    arrays, losses = learn(arrays, jr.split(jr.key(1), 1500))
+    arrays, losses = learn(arrays, jr.split(jr.key(1), 3000))
     jax.config.update("jax_disable_most_optimizations", True)
     agent = eqx.combine(arrays, static)
     # No density of noisy data can on average be above the noise's own, -(d/2) ln(2 pi e sigma^2).
@@ -392,7 +393,7 @@ def test_the_estimate_is_right():
         true = found[f"p(g | s{i}, a{i})"][1]
         others = [occupancy(state, action, 0.5), occupancy(state, action, 0.99), marginal]
         print([round(distance(true, other), 3) for other in others])
-        assert min(distance(true, other) for other in others) > 1.25 * BOUND
+        assert min(distance(true, other) for other in others) > 2 * BOUND
 
 
 # The loop

@@ -6,12 +6,12 @@ max E log N(a; mu(s, g), I), that is, mean squared error; the mean acts (Park et
 import dataclasses
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.agent import check_discount
+from nfrl.agents.gaussian import mean_network, unit_log_prob
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
@@ -36,13 +36,8 @@ class GCBCConfig:
 
     def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "GCBC":
         """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
-        mean = MLP(
-            key,
-            2 * observation_dim,
-            self.hidden,
-            action_dim,
-            activation=jax.nn.gelu,
-            layer_norm=self.layer_norm,
+        mean = mean_network(
+            key, 2 * observation_dim, self.hidden, action_dim, layer_norm=self.layer_norm
         )
         return GCBC(mean, initial_state(self.optimizer.build(steps), mean), self, steps)
 
@@ -87,5 +82,4 @@ class GCBC(eqx.Module):
 
 def _log_prob(policy: MLP, batch: GoalBatch) -> Array:
     inputs = jnp.concatenate((batch.observations, batch.goals), axis=-1)
-    error = batch.actions - jax.vmap(policy)(inputs)
-    return jax.scipy.stats.norm.logpdf(error).sum(-1).mean()
+    return unit_log_prob(policy, inputs, batch.actions).mean()

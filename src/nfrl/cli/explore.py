@@ -39,8 +39,6 @@ class ExploreOptions(Generic[AgentConfigT]):
     """One run each; they explore together."""
     variant: str = ""
     """A word for what was changed from the preset; it is part of the run's folder."""
-    workers: int | None = None
-    """Not used: there are no simulators outside the compiled program."""
     runs: Path = Path("runs")
     """Where run folders go: RUNS/MAZE/AGENT-PRESET/seed-N."""
     record: Path | None = None

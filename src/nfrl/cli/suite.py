@@ -96,7 +96,7 @@ def work(
     for i in todo:
         plans[i].prepare()
     lanes = min(lanes or os.cpu_count() or 1, max(len(todo), 1))
-    commands = [_command(jobs[i], runs, record, lanes) for i in todo]
+    commands = [_command(jobs[i], plans[i], runs, record, lanes) for i in todo]
     logs = [plans[i].folders[0].path.with_suffix(".log") for i in todo]
     for number in (signal.SIGINT, signal.SIGTERM):
         # Also where a shell started us in the background, ignoring SIGINT.
@@ -129,11 +129,11 @@ def show(options: StatusOptions) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-def _command(job: Job, runs: Path, record: Path | None, lanes: int) -> list[str]:
+def _command(job: Job, planned: Plan, runs: Path, record: Path | None, lanes: int) -> list[str]:
     words = [*job.words, "--runs", str(runs)]
     if record is not None:
         words += ["--record", str(record)]
-    if "--workers" not in job.words:
+    if planned.has_workers and "--workers" not in job.words:
         words += ["--workers", str(max((os.cpu_count() or 1) // lanes, 1))]
     return [sys.executable, "-m", "nfrl.cli.main", "train", *words]
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from nfrl.collect.catalog import RECIPES
+from nfrl.collect.expert_policy import is_there
 from nfrl.data.ogbench import dataset_path
 from nfrl.errors import unknown_name
 from nfrl.tasks import TASKS, Task
@@ -28,8 +29,8 @@ def run(arguments: Sequence[str]) -> None:
     suites = {task.suite for task in TASKS.values()}
     if options.suite is not None and options.suite not in suites:
         raise unknown_name("suite", options.suite, suites)
-    task_column = Column("task", no_wrap=True)
-    table = Table(task_column, "suite", "goals", "horizon", "discount", "published", "data")
+    task_column, published = Column("task", no_wrap=True), Column("published", no_wrap=True)
+    table = Table(task_column, "suite", "goals", "horizon", "discount", published, "data")
     for task in TASKS.values():
         if options.suite in (None, task.suite):
             table.add_row(
@@ -42,7 +43,7 @@ def run(arguments: Sequence[str]) -> None:
                 _data(task.dataset),
             )
     # What reads a pipe has no width: there, every task keeps to its line.
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    Console(width=None if sys.stdout.isatty() else 170).print(table)
 
 
 def _published(task: Task, agent: str) -> str:
@@ -54,4 +55,7 @@ def _published(task: Task, agent: str) -> str:
 def _data(name: str) -> str:
     if dataset_path(name).is_file():
         return "on disk"
-    return "made here" if name in RECIPES else "from a file, or --download"
+    if name not in RECIPES:
+        return "from a file, or --download"
+    missing = [expert for expert in RECIPES[name].experts if not is_there(expert)]
+    return f"needs the {missing[0]} expert" if missing else "made here"

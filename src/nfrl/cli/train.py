@@ -94,6 +94,8 @@ class Plan:
     """Runs it."""
     describe: Callable[[dict[str, Any]], str]
     """Says a result in a line."""
+    has_workers: bool
+    """Whether it takes --workers: simulators outside the compiled program."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -125,6 +127,7 @@ def plan(arguments: Sequence[str], runs: Path | None = None) -> Plan:
             prepare=lambda: None,
             carry_out=lambda: explore.train(exploration, exploring),
             describe=explore.describe,
+            has_workers=False,
         )
     if agent not in AGENTS:
         raise unknown_name("agent", agent, [*AGENTS, *EXPLORERS])
@@ -145,6 +148,7 @@ def plan(arguments: Sequence[str], runs: Path | None = None) -> Plan:
         prepare=lambda: make_data(task, options),
         carry_out=lambda: train(agent, task, options),
         describe=describe,
+        has_workers=True,
     )
 
 

@@ -59,14 +59,22 @@ def find_expert(name: str) -> Path:
         UserError: There is no such expert, or nobody has trained it yet.
     """
     body(name)
-    for folder in (expert_folder(), SHIPPED):
-        path = folder / f"{name}.safetensors"
+    for path in _places(name):
         if path.is_file():
             return path
     raise UserError(
         f"these data need the {name} expert, which is not there yet; train it: "
         f"nfrl collect expert {name} --install"
     )
+
+
+def is_there(name: str) -> bool:
+    """Whether an expert has been trained here, or was shipped."""
+    return any(path.is_file() for path in _places(name))
+
+
+def _places(name: str) -> list[Path]:
+    return [folder / f"{name}.safetensors" for folder in (expert_folder(), SHIPPED)]
 
 
 def load_expert(name: str) -> ExpertPolicy:

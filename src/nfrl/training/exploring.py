@@ -54,7 +54,8 @@ class ExploreTraining:
     unroll: int = 50
     """Steps of each environment in a round, a divisor of the episode length (the code has 62)."""
     updates: int = 250
-    """Updates in a round. 250 batches of 4096 are an episode of every environment (the code)."""
+    """Updates in a round. 250 batches of 4096 are as many transitions as an episode of 1024
+    environments has; the paper does not say."""
     batch_size: int = 4096
     """Transitions an update."""
     discount: float = 0.99
