@@ -134,7 +134,7 @@ LAPTOP_AGENTS: dict[str, AgentConfig | ImitationConfig] = {
 LAPTOP_BUDGETS = {
     "cube-single-play-v0": Budget(steps=45_000, episodes=400),
     "cube-double-play-v0": Budget(steps=45_000, episodes=300),
-    "puzzle-3x3-play-v0": Budget(steps=30_000, episodes=200),
+    "puzzle-3x3-play-v0": Budget(steps=30_000, episodes=400),
     "scene-play-v0": Budget(steps=60_000, episodes=500),
     "pusht": Budget(steps=30_000, episodes=200),
     "two-blocks": Budget(steps=20_000, episodes=200),
