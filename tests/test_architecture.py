@@ -24,6 +24,7 @@ ORDER = (
     "training",
     "evaluation",
     "speed",
+    "multimodality",
     "experiment",
     "exploration",
     "suites",

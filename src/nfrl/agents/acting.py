@@ -1,20 +1,17 @@
 """Agents as plain functions of NumPy arrays, for environments that know nothing of JAX."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import cast
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array
 
 from nfrl.agents.agent import Agent
 from nfrl.agents.chunks import ChunkPolicy
+from nfrl.agents.compiling import compile_for
 from nfrl.agents.imitation import ImitationAgent
-from nfrl.agents.optimization import without_optimizer
 
 Act = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
@@ -33,13 +30,17 @@ def batched_policy(agent: Agent | ImitationAgent, seed: int = 0) -> Act:
     """
     if hasattr(agent, "act_chunk"):
         return ChunkPolicy(cast(ImitationAgent, agent), seed)
-    return partial(compile_act(seed), without_optimizer(agent))
+    return compile_act(agent, seed)(agent)
 
 
-def compile_act(seed: int) -> Callable[..., np.ndarray]:
-    """Return what :func:`batched_policy` does as a function of the agent too, which may change."""
+def compile_act(like: Agent, seed: int) -> Callable[[Agent], Act]:
+    """Compile once for agents that come later: what :func:`batched_policy` returns, of each.
 
-    @eqx.filter_jit
+    Args:
+        like: An agent of the same shape.
+        seed: Of the policy's own random numbers.
+    """
+
     def act(
         agent: Agent, observations: Array, goals: Array, episodes: Array, times: Array
     ) -> Array:
@@ -49,21 +50,17 @@ def compile_act(seed: int) -> Callable[..., np.ndarray]:
 
         return jax.vmap(one)(observations, goals, episodes, times)
 
-    def policy(
-        agent: Agent,
-        observations: np.ndarray,
-        goals: np.ndarray,
-        episodes: np.ndarray,
-        times: np.ndarray,
-    ) -> np.ndarray:
-        return np.asarray(
-            act(
-                without_optimizer(agent),
-                jnp.asarray(observations),
-                jnp.asarray(goals),
-                jnp.asarray(episodes, jnp.uint32),
-                jnp.asarray(times, jnp.uint32),
-            )
-        )
+    bind = compile_for(like, act)
 
-    return policy
+    def policy_of(agent: Agent) -> Act:
+        compiled = bind(agent)
+
+        def policy(
+            observations: np.ndarray, goals: np.ndarray, episodes: np.ndarray, times: np.ndarray
+        ) -> np.ndarray:
+            numbers = (np.asarray(x, np.uint32) for x in (episodes, times))
+            return np.asarray(compiled(observations, goals, *numbers))
+
+        return policy
+
+    return policy_of

@@ -1,16 +1,16 @@
 """Receding-horizon execution: plan a chunk of actions, do its beginning, plan anew."""
 
 from collections.abc import Callable
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array
 
+from nfrl.agents.compiling import compile_for
 from nfrl.agents.imitation import ImitationAgent
-from nfrl.agents.optimization import without_optimizer
 
 
 class ChunkPolicy:
@@ -75,13 +75,9 @@ Plan = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarr
 
 def _compiled(agent: ImitationAgent, seed: int, confidence: bool) -> Plan:
     """Return (histories, episodes, times) -> (the chunks' beginnings, log-likelihoods)."""
-    arrays, static = eqx.partition(without_optimizer(agent), eqx.is_array)
     executed, predicted = agent.config.chunks.executed, agent.config.chunks.predicted
 
-    @jax.jit
-    def plan(arrays: Array, histories: Array, episodes: Array, times: Array) -> tuple[Array, Array]:
-        agent = eqx.combine(arrays, static)
-
+    def plan(agent: Any, histories: Array, episodes: Array, times: Array) -> tuple[Array, Array]:
         def one(history: Array, episode: Array, time: Array) -> tuple[Array, Array]:
             key = jr.fold_in(jr.fold_in(jr.key(seed), episode), time)
             chunk = agent.act_chunk(history, key)
@@ -90,11 +86,13 @@ def _compiled(agent: ImitationAgent, seed: int, confidence: bool) -> Plan:
 
         return jax.vmap(one)(histories, episodes, times)
 
+    compiled = compile_for(agent, plan)(agent)
+
     def call(
         histories: np.ndarray, episodes: np.ndarray, times: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        numbers = (jnp.asarray(x, jnp.uint32) for x in (episodes, times))
-        chunks, log_probs = plan(arrays, jnp.asarray(histories), *numbers)
+        numbers = (np.asarray(x, np.uint32) for x in (episodes, times))
+        chunks, log_probs = compiled(histories, *numbers)
         return np.asarray(chunks), np.asarray(log_probs)
 
     return call

@@ -98,7 +98,7 @@ def go_online(
     run.truncate_metrics(start)
     earlier, began = run.seconds_until(start), time.perf_counter()
     learn = compile_updates(agent, dataset, training.batch_size)
-    act = compile_act(seed)
+    policy_of = compile_act(agent, seed)
     rows: list[dict[str, Array]] = []
     tally = _Tally()
     observation = np.empty(0, np.float32)
@@ -107,7 +107,7 @@ def go_online(
             if step % training.checkpoint_every == 0:
                 # Numbers of episodes that no stretch between checkpoints shares with another.
                 observation = environment.begin(step)
-            new, observation = _roll_out(partial(act, agent), environment, observation, step, tally)
+            new, observation = _roll_out(policy_of(agent), environment, observation, step, tally)
             agent, replay, metrics = learn(agent, replay, new, jr.key(seed), step)
             rows.append(metrics)
             step += ROLLOUT
