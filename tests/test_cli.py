@@ -137,6 +137,8 @@ def test_version_and_help_of_each_command(capsys):
         (("tasks", "--suite", "gcb"), "gcbc"),
         (("data", "make", "pointmaze-medum-navigate-v0"), MAZE),
         (("bench", "train", "--agents", "gcb"), "gcbc"),
+        (("bench", "modes", "--densities", "rings"), "ring"),
+        (("bench", "modes", "--agents", "nf-gcbc"), "nf-bc"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refused):
@@ -147,7 +149,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refuse
     ("arguments", "words"),
     [
         (("data", "mak"), "make or check"),
-        (("bench", "trian"), "train or sample"),
+        (("bench", "trian"), "train, sample or modes"),
         (("train", "gcbc"), "an agent and a task"),
         (("train", "gcbc", MAZE, "--seeds", "1", "1"), "distinct"),
         (("train", "gcbc", MAZE, "--seeds", "-1"), "negative"),
@@ -536,6 +538,20 @@ def test_speed_is_measured(tmp_path, capsys):
     times = json.loads(out.read_text())["agents"]["gcbc"]
     assert list(times) == ["milliseconds_1", "milliseconds_50", "milliseconds_1024"]
     assert all(0 < value < 10_000 for value in times.values())
+
+
+def test_agents_are_held_against_known_densities(tmp_path, capsys):
+    """A bell curve cannot be two paths: its samples lie between them, and it is told so."""
+    out, picture = tmp_path / "modes.json", tmp_path / "modes.png"
+    words = ["--agents", "gaussian-bc", "--densities", "left-or-right", "--steps", "150"]
+    assert main(["bench", "modes", *words, "--out", str(out), "--picture", str(picture)]) == 0
+    score = json.loads(out.read_text())["densities"]["left-or-right"]["gaussian-bc"]
+    assert score["coverage"] == 0
+    assert score["inside"] < 0.05
+    assert score["log_prob"] < score["true_log_prob"] - 5
+    assert abs(score["parameters"] - 100_000) < 5000
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "left-or-right" in capsys.readouterr().out
 
 
 # All of it

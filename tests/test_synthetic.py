@@ -1,11 +1,13 @@
 """Densities whose log-densities and modes are said to be known: held against their samples."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 
+from nfrl import multimodality
 from nfrl.data import synthetic
 
 DENSITIES = {
@@ -54,6 +56,30 @@ def test_samples_have_the_densitys_entropy(name):
     else:
         expected = np.prod(density.shape) * one + np.log(density.modes)
     np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_what_knows_a_density_finds_all_of_it(monkeypatch):
+    """A model that is the density has its likelihood, all modes and no sample outside."""
+    density = synthetic.gaussians(2)
+
+    class Truth(eqx.Module):
+        policy: None = None
+
+        def update(self, batch, key):
+            return self, {}
+
+        def log_prob(self, history, chunk):
+            return density.log_prob(chunk, history[0, 0])
+
+        def act_chunk(self, history, key):
+            return density.sample(key, history[0, 0])
+
+    monkeypatch.setattr(multimodality, "_build", lambda *_: Truth())
+    score, samples = multimodality.compare("nf-bc", density, steps=1)
+    assert score.log_prob == pytest.approx(score.true_log_prob, abs=1e-5)
+    assert score.coverage == 1
+    assert score.inside > 0.99
+    assert samples.shape == (500, 1, 2)
 
 
 def test_batches_are_histories_and_chunks():

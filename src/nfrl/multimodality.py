@@ -120,7 +120,7 @@ def compare(
     held_out = draw(test_key, 10_000)
     log_prob = None
     if hasattr(agent, "log_prob"):
-        log_prob = float(eqx.filter_jit(jax.vmap(agent.log_prob))(*held_out).mean())
+        log_prob = float(jax.jit(jax.vmap(lambda *x: agent.log_prob(*x)))(*held_out).mean())
     true = jax.jit(jax.vmap(density.log_prob))(held_out.actions, held_out.observations[:, 0, 0])
 
     @jax.jit

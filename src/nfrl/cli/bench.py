@@ -1,8 +1,9 @@
-"""``nfrl bench train`` and ``nfrl bench sample``: speed, beside what it is measured against."""
+"""``nfrl bench``: speed beside what it is measured against, and densities beside the true ones."""
 
 import dataclasses
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ from rich.table import Table
 from nfrl.agents import AGENTS, build_agent
 from nfrl.errors import UserError, unknown_name
 from nfrl.experiment import commit, device, versions
-from nfrl.files import write_json
+from nfrl.files import write_atomically, write_json
+from nfrl.multimodality import DENSITIES, MODELS, compare, true_samples
+from nfrl.progress import progress
+from nfrl.reports.modes import mode_samples
+from nfrl.reports.style import png
 from nfrl.speed import sampling_milliseconds, training_speed
 from nfrl.tasks import find_task
 from nfrl.training.presets import SUITES, PresetName, find_preset
@@ -28,6 +33,7 @@ TASK_OF = {
 }
 """Whose preset an agent is measured with."""
 BATCHES = (1, 50, 1024)
+_ACTIONS = ("train", "sample", "modes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,32 +52,56 @@ class BenchOptions:
     """A JSON file to write the figures to, with versions and device."""
 
 
+@dataclasses.dataclass(frozen=True)
+class ModesOptions:
+    """Train imitating agents on made-up densities with known modes, with as many parameters each.
+
+    Says which share of the modes they find, which share of their samples lies in one, and how
+    likely they hold new samples, beside the density itself.
+    """
+
+    agents: tuple[str, ...] = tuple(MODELS)
+    """Which agents."""
+    densities: tuple[str, ...] = tuple(DENSITIES)
+    """Which densities."""
+    steps: int = 10_000
+    """Gradient steps of 256 fresh samples."""
+    seed: int = 0
+    """Of the weights and the samples."""
+    out: Path | None = None
+    """A JSON file to write the figures to, with versions and device."""
+    picture: Path | None = None
+    """A PNG file to draw everyone's samples to."""
+
+
 def run(arguments: Sequence[str]) -> None:
     """Parse the words after ``nfrl bench`` and do it."""
     action, *rest = arguments or [""]
-    if action not in ("train", "sample"):
-        print("usage: nfrl bench train [options]\n       nfrl bench sample [options]")
+    if action not in _ACTIONS:
+        print("usage: " + "\n       ".join(f"nfrl bench {a} [options]" for a in _ACTIONS))
         if action not in ("-h", "--help"):
-            raise UserError(f"bench takes train or sample, not {action!r}")
+            raise UserError(f"bench takes train, sample or modes, not {action!r}")
         return
-    options = tyro.cli(BenchOptions, args=rest, prog=f"nfrl bench {action}")
-    for agent in options.agents:
-        if agent not in AGENTS:
-            raise unknown_name("agent", agent, AGENTS)
-    table, figures = (bench_train if action == "train" else bench_sample)(options)
-    console = Console()
+    record: dict[str, Any] = {"bench": action}
+    if action == "modes":
+        modes = tyro.cli(ModesOptions, args=rest, prog="nfrl bench modes")
+        _check("agent", modes.agents, MODELS)
+        _check("density", modes.densities, DENSITIES)
+        out = modes.out
+        table, figures = bench_modes(modes)
+        record |= {"steps": modes.steps, "seed": modes.seed, "densities": figures}
+    else:
+        options = tyro.cli(BenchOptions, args=rest, prog=f"nfrl bench {action}")
+        _check("agent", options.agents, AGENTS)
+        out = options.out
+        table, figures = (bench_train if action == "train" else bench_sample)(options)
+        record |= {"preset": options.preset, "agents": figures}
+    console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     console.print(device())
-    if options.out is not None:
-        record = {
-            "bench": action,
-            "preset": options.preset,
-            "agents": figures,
-            "device": device(),
-            "versions": versions(),
-            "commit": commit(),
-        }
-        write_json(options.out, json.loads(json.dumps(record)))
+    if out is not None:
+        record |= {"device": device(), "versions": versions(), "commit": commit()}
+        write_json(out, json.loads(json.dumps(record)))
 
 
 def bench_train(options: BenchOptions) -> tuple[Table, dict[str, Any]]:
@@ -116,6 +146,41 @@ def bench_sample(options: BenchOptions) -> tuple[Table, dict[str, Any]]:
         table.add_row(agent, *(f"{value:.2f}" for value in times.values()))
         figures[agent] = {f"milliseconds_{batch}": value for batch, value in times.items()}
     return table, figures
+
+
+def bench_modes(options: ModesOptions) -> tuple[Table, dict[str, Any]]:
+    """Hold agents against densities whose modes are known."""
+    table = Table(
+        "density", "agent", "parameters", "modes found", "samples in a mode", "log-density, nats"
+    )
+    figures: dict[str, Any] = {}
+    samples: dict[str, dict[str, Any]] = {}
+    jobs = [(name, agent) for name in options.densities for agent in options.agents]
+    with progress("training", len(jobs), "agents") as update:
+        for done, (name, agent) in enumerate(jobs):
+            density = DENSITIES[name]
+            score, drawn = compare(agent, density, steps=options.steps, seed=options.seed)
+            samples.setdefault(name, {"the truth": true_samples(density)})[agent] = drawn
+            figures.setdefault(name, {})[agent] = dataclasses.asdict(score)
+            table.add_row(
+                f"{name} ({score.true_log_prob:.2f} nats)",
+                agent,
+                f"{score.parameters:,}",
+                f"{score.coverage:.0%}",
+                f"{score.inside:.0%}",
+                "" if score.log_prob is None else f"{score.log_prob:.2f}",
+            )
+            update(done + 1)
+    if options.picture is not None:
+        figure = mode_samples("Samples of densities with several modes", samples)
+        write_atomically(options.picture, lambda file: file.write(png(figure)))
+    return table, figures
+
+
+def _check(kind: str, names: Sequence[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise unknown_name(kind, name, known)
 
 
 def _number(value: float | None) -> str:

@@ -27,6 +27,8 @@ _AGENTS = {
     "fm-gcbc": "#2a9d73",
     "nf-bc": "#1b6ca8",
     "bc": "#e08e2b",
+    "gaussian-bc": "#e08e2b",
+    "diffusion-bc": "#8b5fbf",
     "fm-bc": "#2a9d73",
     "nf-rlbc": "#1b6ca8",
     "fql": "#2a9d73",
@@ -120,6 +122,11 @@ def group_colours(groups: Sequence[Group]) -> list[str]:
         total = sum(other == name for other, _, _ in kinds)
         colours.append(_pale(base, 0.7 * rank / total))
     return colours
+
+
+def agent_colour(agent: str) -> str:
+    """The colour of an agent alone; of what is no agent, that of the text."""
+    return _AGENTS.get(agent, INK)
 
 
 def count_axis(axes: Axes, log: bool = False) -> None:
