@@ -25,6 +25,7 @@ ORDER = (
     "evaluation",
     "speed",
     "multimodality",
+    "confidence",
     "experiment",
     "exploration",
     "suites",

@@ -367,6 +367,7 @@ def test_what_is_no_run_is_named(trained, refused, tmp_path):
     run = folder(tmp_path / "runs")
     assert "episodes" in refused("eval", str(run.path), "--episodes", "0")
     assert "no such checkpoint" in refused("eval", str(run.path), "--step", "7")
+    assert "no exact likelihood" in refused("eval", str(run.path), "--confidence")
     checkpoint = checkpoints.path_of(run.checkpoints, 20)
     checkpoint.write_bytes(checkpoint.read_bytes()[:-50])
     for command in ("eval", "resume"):

@@ -3,14 +3,19 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import jax.random as jr
 import tyro
 
 from nfrl.agents import EXPLORERS
 from nfrl.cli.train import describe
+from nfrl.confidence import measure
 from nfrl.errors import UserError
-from nfrl.experiment import Experiment, load_trained, score
+from nfrl.experiment import Experiment, load_data, load_trained, score
+from nfrl.files import write_atomically, write_json
+from nfrl.reports.confidence import confidence as draw
+from nfrl.reports.style import png
 from nfrl.training.offline import latest_step
 from nfrl.training.run import RunFolder
 
@@ -30,6 +35,9 @@ class EvalOptions:
     """Film one episode per goal (slow without a graphics card)."""
     workers: int | None = None
     """Processes that step environments; by default one per processor core."""
+    confidence: bool = False
+    """Do not play, but compare the likelihood of what the agent does at held-out states of its data
+    with that at states moved to where it has never been: RUN/confidence.json and .png."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -47,6 +55,9 @@ def run(arguments: Sequence[str]) -> None:
     experiment = dataclasses.replace(Experiment.from_json(config), episodes=options.episodes)
     last = experiment.online_steps or experiment.training.steps
     agent = load_trained(experiment, folder, options.step)
+    if options.confidence:
+        _measure_confidence(experiment, folder, agent)
+        return
     result = score(
         experiment,
         config["seed"],
@@ -57,3 +68,15 @@ def run(arguments: Sequence[str]) -> None:
         keep=options.step is None and latest_step([folder]) == last,
     )
     print(f"{folder.path}: {describe(result)}")
+
+
+def _measure_confidence(experiment: Experiment, folder: RunFolder, agent: Any) -> None:
+    found = measure(agent, load_data(experiment)[1], jr.key(folder.read_config()["seed"]))
+    figure = draw(
+        f"{experiment.agent}, {experiment.task}", found.familiar, found.unfamiliar, found.auc
+    )
+    write_atomically(folder.path / "confidence.png", lambda file: file.write(png(figure)))
+    areas = {f"{scale:g}": round(area, 4) for scale, area in found.auc.items()}
+    write_json(folder.path / "confidence.json", {"states": len(found.familiar), "auc": areas})
+    said = ", ".join(f"{area:.2f} (moved by {scale:g})" for scale, area in found.auc.items())
+    print(f"{folder.path}: area under the ROC curve of familiar states against moved ones: {said}")

@@ -1,0 +1,67 @@
+"""Confidence by likelihood: it ranks states as a density that is known does."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from jax.scipy.stats import norm
+
+from nfrl.agents.imitation import ChunkShape, draw_chunks
+from nfrl.confidence import SCALES, measure
+from nfrl.data.dataset import Dataset
+from nfrl.data.normalizer import Normalizers
+from nfrl.errors import UserError
+from nfrl.reports.confidence import confidence
+from nfrl.reports.style import png
+
+
+class Policy(eqx.Module):
+    normalizers: Normalizers
+
+
+class Agent(eqx.Module):
+    """Acts in proportion to what it sees, and is the surer the nearer that is to the middle."""
+
+    policy: Policy
+    sure: float
+
+    def draw(self, dataset, key, batch_size):
+        return draw_chunks(dataset, key, batch_size, ChunkShape(2, 4, 2))
+
+    def act_chunk(self, history, key):
+        return jnp.tile(history[-1, :1], (4, 1)) + jr.normal(key, (4, 1))
+
+    def log_prob(self, history, chunk):
+        return self.sure * norm.logpdf(history).sum() + norm.logpdf(chunk - history[-1, 0]).sum()
+
+
+@pytest.fixture
+def held_out():
+    rng = np.random.default_rng(0)
+    ends = np.arange(4000) % 100 == 99
+    return Dataset.from_arrays(rng.uniform(-1, 1, (4000, 3)), rng.uniform(-1, 1, (4000, 1)), ends)
+
+
+def agent(sure):
+    return Agent(Policy(Normalizers.identity(3, 1)), sure)
+
+
+def test_who_knows_where_it_has_been_tells_states_apart(held_out):
+    found = measure(agent(10.0), held_out, jr.key(0))
+    areas = [found.auc[scale] for scale in SCALES]
+    assert areas == sorted(areas)
+    assert areas[0] < 0.6
+    assert areas[-1] > 0.85
+    figure = confidence("a", found.familiar, found.unfamiliar, found.auc)
+    assert png(figure).startswith(b"\x89PNG")
+
+
+def test_who_does_not_guesses(held_out):
+    found = measure(agent(0.0), held_out, jr.key(0))
+    assert all(area == pytest.approx(0.5, abs=0.04) for area in found.auc.values())
+
+
+def test_without_a_likelihood_there_is_none(held_out):
+    with pytest.raises(UserError, match="no exact likelihood"):
+        measure(object(), held_out, jr.key(0))
