@@ -130,7 +130,7 @@ LAPTOP_AGENTS: dict[str, AgentConfig | ImitationConfig] = {
     ),
     "fm-bc": FMBCConfig(hidden=(384, 384, 384), optimizer=LAPTOP_OPTIMIZER),
 }
-# Cube-single's was tried; the others are first guesses. With 200 planned demonstrations of PushT the
+# Cube-single's was tried; the others are first guesses. With 200 demonstrations of PushT the
 # flow's held-out likelihood fell from its 4,000th step on.
 LAPTOP_BUDGETS = {
     "cube-single-play-v0": Budget(steps=45_000, episodes=400),
