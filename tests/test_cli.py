@@ -149,7 +149,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refuse
     ("arguments", "words"),
     [
         (("data", "mak"), "make or check"),
-        (("bench", "trian"), "train, sample or modes"),
+        (("bench", "trian"), "train, sample, explore or modes"),
         (("train", "gcbc"), "an agent and a task"),
         (("train", "gcbc", MAZE, "--seeds", "1", "1"), "distinct"),
         (("train", "gcbc", MAZE, "--seeds", "-1"), "negative"),

@@ -27,6 +27,7 @@ from nfrl.mazes.layouts import CELL, Layout
 from nfrl.mazes.maze import Maze, goal_of
 from nfrl.mazes.point import PointRobot, PointState
 from nfrl.reports.mazes import draw_maze_figures
+from nfrl.speed import exploring_speed
 from nfrl.training import checkpoints, exploring
 from nfrl.training.exploring import ExploreTraining, evaluate, explore, load_explorer
 from nfrl.training.offline import NonFiniteLossError
@@ -447,6 +448,18 @@ def whole(tmp_path_factory):
     return runs, agents
 
 
+def test_the_speed_of_exploring_is_measured():
+    speed = exploring_speed(TINY["crl-uniform"], TRAINING, HALL_MAZE, rounds=1)
+    assert all(value > 0 for value in dataclasses.astuple(speed))
+    # An update for 10 steps: 2 in a round of 4 robots' 5.
+    assert speed.steps_per_second == pytest.approx(10 * speed.updates_per_second)
+    assert speed.environment_steps_per_second > speed.steps_per_second
+    assert speed.gain > 1, "a call for each step costs more than the step"
+    too_large = dataclasses.replace(TRAINING, batch_size=1000)
+    with pytest.raises(UserError, match="batch-size"):
+        exploring_speed(TINY["crl-uniform"], too_large, HALL_MAZE)
+
+
 def test_resume_is_equal_to_the_bit(whole, tmp_path):
     runs, _ = whole
     # Prefill of 2 rounds, and then chunks of 5.
@@ -522,15 +535,15 @@ def test_a_loaded_explorer_is_the_one_that_was_trained(whole):
 def test_rounds_move_remember_and_command(name):
     """The buffer holds what the robots did, and goals are the buffer's or the test's."""
     training = dataclasses.replace(TRAINING, updates=1)
-    state = exploring._begin(TINY[name], training, HALL_MAZE, jr.key(0))
+    state = exploring.initial_state(TINY[name], training, HALL_MAZE, jr.key(0))
     arrays, static = eqx.partition(state, eqx.is_array)
 
     @jax.jit
     def one_round(arrays, index):
         state = eqx.combine(arrays, static)
         command_key, act_key, _, _ = exploring._round_keys(jr.key(7), index)
-        state = exploring._command(state, training, HALL_MAZE, index, command_key)
-        state = exploring._move(state, training, HALL_MAZE, index, act_key)
+        state = exploring.command(state, training, HALL_MAZE, index, command_key)
+        state = exploring.move(state, training, HALL_MAZE, index, act_key)
         return eqx.filter(state, eqx.is_array)
 
     for index in range(8):  # two episodes of four rounds fill the ring
@@ -616,7 +629,7 @@ def test_values_that_cannot_work_are_refused(changes, message, tmp_path):
 
 def test_the_largest_batch_is_what_the_buffer_holds():
     dataclasses.replace(TRAINING, batch_size=36).check(HALL_MAZE)
-    state = exploring._begin(TINY["crl-oracle"], TRAINING, HALL_MAZE, jr.key(0))
+    state = exploring.initial_state(TINY["crl-oracle"], TRAINING, HALL_MAZE, jr.key(0))
     taken = sum(array.nbytes for array in arrays_of(state.replay)) - state.replay.inserted.nbytes
     assert exploring.buffer_bytes(TRAINING, HALL_MAZE) == taken
 

@@ -12,17 +12,18 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from nfrl.agents import AGENTS, build_agent
+from nfrl.agents import AGENTS, EXPLORERS, build_agent
 from nfrl.errors import UserError, unknown_name
 from nfrl.experiment import commit, device, versions
 from nfrl.files import write_atomically, write_json
+from nfrl.mazes import find_maze
 from nfrl.multimodality import DENSITIES, MODELS, compare, true_samples
 from nfrl.progress import progress
 from nfrl.reports.modes import mode_samples
 from nfrl.reports.style import png
-from nfrl.speed import sampling_milliseconds, training_speed
+from nfrl.speed import exploring_speed, sampling_milliseconds, training_speed
 from nfrl.tasks import find_task
-from nfrl.training.presets import SUITES, PresetName, find_preset
+from nfrl.training.presets import SUITES, PresetName, find_exploration, find_preset
 
 # Sizes of cube-single: neither needs the simulator to be started.
 OBSERVATION_DIM, ACTION_DIM = 28, 5
@@ -33,7 +34,7 @@ TASK_OF = {
 }
 """Whose preset an agent is measured with."""
 BATCHES = (1, 50, 1024)
-_ACTIONS = ("train", "sample", "modes")
+_ACTIONS = ("train", "sample", "explore", "modes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,22 @@ class BenchOptions:
     """train: updates in a compiled chunk."""
     rounds: int = 5
     """train: how often each side is timed; the medians count."""
+    out: Path | None = None
+    """A JSON file to write the figures to, with versions and device."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExploreOptions:
+    """Measure explorers in a maze, one seed: all in one compiled program, and its parts alone."""
+
+    maze: str = "point-big-maze"
+    """Where."""
+    preset: PresetName = "laptop"
+    """Whose sizes: "paper" or "laptop"."""
+    agents: tuple[str, ...] = tuple(EXPLORERS)
+    """Which agents."""
+    rounds: int = 3
+    """How often each side is timed, an episode of all environments each time."""
     out: Path | None = None
     """A JSON file to write the figures to, with versions and device."""
 
@@ -80,7 +97,7 @@ def run(arguments: Sequence[str]) -> None:
     if action not in _ACTIONS:
         print("usage: " + "\n       ".join(f"nfrl bench {a} [options]" for a in _ACTIONS))
         if action not in ("-h", "--help"):
-            raise UserError(f"bench takes train, sample or modes, not {action!r}")
+            raise UserError(f"bench takes train, sample, explore or modes, not {action!r}")
         return
     record: dict[str, Any] = {"bench": action}
     if action == "modes":
@@ -90,6 +107,12 @@ def run(arguments: Sequence[str]) -> None:
         out = modes.out
         table, figures = bench_modes(modes)
         record |= {"steps": modes.steps, "seed": modes.seed, "densities": figures}
+    elif action == "explore":
+        exploring = tyro.cli(ExploreOptions, args=rest, prog="nfrl bench explore")
+        _check("agent", exploring.agents, EXPLORERS)
+        out = exploring.out
+        table, figures = bench_explore(exploring)
+        record |= {"preset": exploring.preset, "maze": exploring.maze, "agents": figures}
     else:
         options = tyro.cli(BenchOptions, args=rest, prog=f"nfrl bench {action}")
         _check("agent", options.agents, AGENTS)
@@ -145,6 +168,38 @@ def bench_sample(options: BenchOptions) -> tuple[Table, dict[str, Any]]:
         times = {batch: sampling_milliseconds(built, OBSERVATION_DIM, batch) for batch in BATCHES}
         table.add_row(agent, *(f"{value:.2f}" for value in times.values()))
         figures[agent] = {f"milliseconds_{batch}": value for batch, value in times.items()}
+    return table, figures
+
+
+def bench_explore(options: ExploreOptions) -> tuple[Table, dict[str, Any]]:
+    """Time exploring: the whole, its parts, the loop in Python and the environments alone."""
+    maze = find_maze(options.maze)
+    table = Table(
+        "agent",
+        "environment steps/s",
+        "updates/s",
+        *("learning", "moving", "goals"),
+        "driven from Python",
+        "gain",
+        "environments alone",
+        title=f"{maze.name}: environment steps a second, and how an episode's time is shared",
+    )
+    figures: dict[str, Any] = {}
+    for agent in options.agents:
+        speed = exploring_speed(
+            *find_exploration(options.preset, agent, maze.name), maze, rounds=options.rounds
+        )
+        parts = (speed.learning, speed.moving, speed.commanding)
+        table.add_row(
+            agent,
+            f"{speed.steps_per_second:,.0f}",
+            f"{speed.updates_per_second:.1f}",
+            *(f"{part / sum(parts):.0%}" for part in parts),
+            f"{speed.driven_steps_per_second:,.0f}",
+            f"{speed.gain:.2f}x",
+            f"{speed.environment_steps_per_second:,.0f}",
+        )
+        figures[agent] = dataclasses.asdict(speed) | {"gain": speed.gain}
     return table, figures
 
 

@@ -185,7 +185,7 @@ def explore(
     training.check(maze)
     init_keys, keys = seed_keys(seeds)
     # One by one and uncompiled: compiling what runs once takes longer than running it.
-    each: Any = [_begin(agent_config, training, maze, key) for key in init_keys]
+    each: Any = [initial_state(agent_config, training, maze, key) for key in init_keys]
     states: Any = stack(each)
     states, start = restore(runs, states)
     for run in runs:
@@ -275,18 +275,13 @@ def compile_rounds(
     """
     _, static = eqx.partition(states, eqx.is_array)
 
-    def one_seed(dynamic: Any, key: PRNGKeyArray, begin: Array, count: int, learning: bool) -> Any:
+    def one_seed(dynamic: Any, key: PRNGKeyArray, first: Array, count: int, learning: bool) -> Any:
         def one_round(dynamic: Any, index: Array) -> tuple[Any, dict[str, Array]]:
-            command_key, act_key, learn_key, _ = _round_keys(key, index)
             state = eqx.combine(dynamic, static)
-            state = _command(state, training, maze, index, command_key)
-            state = _move(state, training, maze, index, act_key)
-            metrics: dict[str, Array] = {}
-            if learning:
-                state, metrics = _learn(state, training, learn_key)
+            state, metrics = play_round(state, training, maze, index, key, learning)
             return eqx.filter(state, eqx.is_array), metrics
 
-        dynamic, each = jax.lax.scan(one_round, dynamic, begin + jnp.arange(count))
+        dynamic, each = jax.lax.scan(one_round, dynamic, first + jnp.arange(count))
         state = eqx.combine(dynamic, static)
         flat = jax.tree.map(jnp.ravel, each)
         metrics = mean_metrics(flat)
@@ -296,7 +291,7 @@ def compile_rounds(
             names = ("loss", "grad_norm", "actor_loss", "actor_grad_norm")
             finite = jnp.stack([jnp.isfinite(flat[name]) for name in names]).all(0)
             metrics[FINITE_UPDATES] = jnp.where(finite.all(), total, jnp.argmin(finite))
-        evaluate_key = _round_keys(key, begin + count - 1)[3]
+        evaluate_key = _round_keys(key, first + count - 1)[3]
         metrics |= evaluate(state.agent, maze, training.evaluation_episodes, evaluate_key)
         seen = ((state.visits > 0) & ~maze.layout.walls).sum()
         metrics |= {"cells": seen, "coverage": seen / (~maze.layout.walls).sum()}
@@ -375,9 +370,34 @@ def compile_snapshot(
 # One round
 
 
-def _begin(
+def play_round(
+    state: Exploration,
+    training: ExploreTraining,
+    maze: Maze,
+    index: Array,
+    key: PRNGKeyArray,
+    learning: bool,
+) -> tuple[Exploration, dict[str, Array]]:
+    """Command goals if it is time, move, and learn unless the buffer is still being filled.
+
+    Args:
+        state: Of one seed.
+        training: Sizes.
+        maze: Where.
+        index: The round's number, from 0.
+        key: The seed's.
+        learning: Whether to learn.
+    """
+    command_key, act_key, learn_key, _ = _round_keys(key, index)
+    state = command(state, training, maze, index, command_key)
+    state = move(state, training, maze, index, act_key)
+    return learn(state, training, learn_key) if learning else (state, {})
+
+
+def initial_state(
     config: ExplorerConfig, training: ExploreTraining, maze: Maze, key: PRNGKeyArray
 ) -> Exploration:
+    """Return what one seed's run begins with."""
     robot, count = maze.robot, training.environments
     return Exploration(
         config.build(key, robot.observation_dim, robot.action_dim),
@@ -389,13 +409,13 @@ def _begin(
     )
 
 
-def _command(
+def command(
     state: Exploration, training: ExploreTraining, maze: Maze, index: Array, key: PRNGKeyArray
 ) -> Exploration:
     """Begin new episodes with new goals, if it is time."""
     agent, count = state.agent, training.environments
 
-    def begin() -> tuple[Any, Array]:
+    def anew() -> tuple[Any, Array]:
         reset_key, draw_key, command_key = jr.split(key, 3)
         robots = jax.vmap(maze.robot.reset)(jr.split(reset_key, count))
         starts = jax.vmap(maze.robot.observation)(robots)
@@ -414,11 +434,11 @@ def _command(
         )
 
     rounds = maze.robot.episode_length // training.unroll
-    robots, goals = jax.lax.cond(index % rounds == 0, begin, lambda: (state.robots, state.goals))
+    robots, goals = jax.lax.cond(index % rounds == 0, anew, lambda: (state.robots, state.goals))
     return Exploration(agent, robots, goals, state.replay, state.visits)
 
 
-def _move(
+def move(
     state: Exploration, training: ExploreTraining, maze: Maze, index: Array, key: PRNGKeyArray
 ) -> Exploration:
     """Let every robot act towards its goal, and remember what happens."""
@@ -445,7 +465,7 @@ def _move(
     )
 
 
-def _learn(
+def learn(
     state: Exploration, training: ExploreTraining, key: PRNGKeyArray
 ) -> tuple[Exploration, dict[str, Array]]:
     """Make a round's updates."""

@@ -1,8 +1,4 @@
-"""Speed of training and sampling, beside what they are to be measured against.
-
-Every comparison is made in one run, its sides in turn, so that a machine whose speed drifts
-does not favour one of them.
-"""
+"""Speed of training and of sampling."""
 
 import dataclasses
 import time
@@ -21,6 +17,7 @@ from nfrl.agents.acting import batched_policy
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import ChunkBatch, GoalBatch, Transitions
 from nfrl.networks import count_parameters
+from nfrl.speed.timing import median_seconds
 from nfrl.training.offline import OfflineTraining, compile_updates
 
 
@@ -89,15 +86,8 @@ def training_speed(
     shapes = _product_shapes(agent.policy) if simple else []
     if simple:
         sides["products"] = _products(shapes, batch_size, steps)
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for side in sides.values():
-        side()  # compiles
-    for _ in range(rounds):
-        for name, side in sides.items():
-            start = time.perf_counter()
-            side()
-            seconds[name].append((time.perf_counter() - start) / steps)
-    median = {name: float(np.median(values)) for name, values in seconds.items()}
+    seconds = median_seconds(sides, rounds)
+    median = {name: value / steps for name, value in seconds.items()}
     gflop = 3 * 2 * batch_size * sum(a * b for a, b in shapes) / 1e9
     return TrainingSpeed(
         parameters=parameters,
