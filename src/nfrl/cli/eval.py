@@ -12,7 +12,15 @@ from nfrl.agents import EXPLORERS
 from nfrl.cli.train import describe
 from nfrl.confidence import measure
 from nfrl.errors import UserError
-from nfrl.experiment import Experiment, load_data, load_trained, score
+from nfrl.experiment import (
+    Experiment,
+    commit,
+    device,
+    load_data,
+    load_trained,
+    score,
+    versions,
+)
 from nfrl.files import write_atomically, write_json
 from nfrl.reports.confidence import confidence as draw
 from nfrl.reports.style import png
@@ -77,6 +85,12 @@ def _measure_confidence(experiment: Experiment, folder: RunFolder, agent: Any) -
     )
     write_atomically(folder.path / "confidence.png", lambda file: file.write(png(figure)))
     areas = {f"{scale:g}": round(area, 4) for scale, area in found.auc.items()}
-    write_json(folder.path / "confidence.json", {"states": len(found.familiar), "auc": areas})
+    config = folder.read_config()
+    record = {
+        name: config[name] for name in ("task", "agent", "preset", "variant", "seed", "dataset")
+    }
+    record |= {"states": len(found.familiar), "auc": areas}
+    record |= {"versions": versions(), "commit": commit(), "device": device()}
+    write_json(folder.path / "confidence.json", record)
     said = ", ".join(f"{area:.2f} (moved by {scale:g})" for scale, area in found.auc.items())
     print(f"{folder.path}: area under the ROC curve of familiar states against moved ones: {said}")
