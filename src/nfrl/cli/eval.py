@@ -86,9 +86,9 @@ def _measure_confidence(experiment: Experiment, folder: RunFolder, agent: Any) -
     write_atomically(folder.path / "confidence.png", lambda file: file.write(png(figure)))
     areas = {f"{scale:g}": round(area, 4) for scale, area in found.auc.items()}
     config = folder.read_config()
-    record = {
-        name: config[name] for name in ("task", "agent", "preset", "variant", "seed", "dataset")
-    }
+    del config["dataset"]["path"]  # which is of this machine
+    names = ("task", "agent", "preset", "variant", "seed", "dataset")
+    record = {name: config[name] for name in names}
     record |= {"states": len(found.familiar), "auc": areas}
     record |= {"versions": versions(), "commit": commit(), "device": device()}
     write_json(folder.path / "confidence.json", record)
