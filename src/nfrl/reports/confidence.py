@@ -30,7 +30,7 @@ def confidence(
             for values, colour, label in ((familiar, GOOD, "familiar"), (moved, BAD, "moved")):
                 inside = np.clip(values, low, high)
                 axes.hist(inside, bins, color=colour, alpha=0.55, label=label)
-            axes.set_title(f"moved by {scale:g} of half the range: AUC {auc[scale]:.2f}")
+            axes.set_title(f"moved by {scale:g} half-ranges: AUC {auc[scale]:.2f}")
             axes.set(xlabel="log-likelihood, nats per action", yticks=[])
         panels[0].legend()
     return figure
