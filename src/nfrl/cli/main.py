@@ -16,7 +16,7 @@ COMMANDS = {
     "resume": "go on with a run that was interrupted",
     "eval": "evaluate a run's agent again",
     "report": "tables, figures and one HTML page from runs or records",
-    "bench": "measure the speed of training and of sampling",
+    "bench": "measure speed; hold agents against known densities",
 }
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130

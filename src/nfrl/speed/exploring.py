@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 
 from nfrl.agents.explorer import ExplorerConfig
 from nfrl.files import void
@@ -71,16 +72,20 @@ def exploring_speed(
     state = initial_state(config, training, maze, key)
     dynamic, static = eqx.partition(state, eqx.is_array)
 
-    def compiled(change: Callable[[Exploration], tuple[Exploration, Any]]) -> Callable[[Any], Any]:
-        """Compile what changes a state, as a function of the state's arrays."""
+    def compiled(change: Callable[..., tuple[Exploration, Any]]) -> Callable[[Any], Any]:
+        """Compile what changes a state with a key, as a function of the state's arrays."""
 
-        def changed(dynamic: Any) -> tuple[Any, Any]:
-            state, metrics = change(eqx.combine(dynamic, static))
+        @jax.jit
+        def changed(dynamic: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
+            state, metrics = change(eqx.combine(dynamic, static), key)
             return eqx.filter(state, eqx.is_array), metrics
 
-        return jax.jit(changed)
+        # An argument: of a constant key the compiler would draw the random numbers beforehand.
+        return lambda dynamic: changed(dynamic, key)
 
-    def episodes_rounds(state: Exploration, learning: bool) -> tuple[Exploration, Any]:
+    def rounds_of_episode(
+        state: Exploration, key: PRNGKeyArray, learning: bool
+    ) -> tuple[Exploration, Any]:
         def one(dynamic: Any, index: Array) -> tuple[Any, Any]:
             state = eqx.combine(dynamic, static)
             state, metrics = play_round(state, training, maze, index, key, learning)
@@ -90,21 +95,21 @@ def exploring_speed(
         dynamic, metrics = jax.lax.scan(one, eqx.filter(state, eqx.is_array), indices)
         return eqx.combine(dynamic, static), metrics
 
-    fill = compiled(lambda state: episodes_rounds(state, learning=False))
+    fill = compiled(partial(rounds_of_episode, learning=False))
     for _ in range(-(-training.prefill_rounds * training.unroll // episode)):
         dynamic, _ = fill(dynamic)
     updates = training.updates * episode // training.unroll
     one_step = dataclasses.replace(training, unroll=1, updates=1)
     every = dataclasses.replace(training, unroll=episode, updates=updates)
     zero = jnp.asarray(0)
-    whole = compiled(lambda state: episodes_rounds(state, learning=True))
+    whole = compiled(partial(rounds_of_episode, learning=True))
     parts = {
-        "commanding": compiled(lambda state: (command(state, every, maze, zero, key), None)),
-        "moving": compiled(lambda state: (move(state, every, maze, zero, key), None)),
-        "learning": compiled(lambda state: learn(state, every, key)),
+        "commanding": compiled(lambda state, key: (command(state, every, maze, zero, key), None)),
+        "moving": compiled(lambda state, key: (move(state, every, maze, zero, key), None)),
+        "learning": compiled(lambda state, key: learn(state, every, key)),
     }
-    step = compiled(lambda state: (move(state, one_step, maze, zero, key), None))
-    update = compiled(lambda state: learn(state, one_step, key))
+    step = compiled(lambda state, key: (move(state, one_step, maze, zero, key), None))
+    update = compiled(lambda state, key: learn(state, one_step, key))
 
     def driven() -> None:
         current, _ = parts["commanding"](dynamic)

@@ -131,7 +131,7 @@ LAPTOP_AGENTS: dict[str, AgentConfig | ImitationConfig] = {
     "fm-bc": FMBCConfig(hidden=(384, 384, 384), optimizer=LAPTOP_OPTIMIZER),
 }
 # Cube-single's was tried; the others are first guesses. With 200 demonstrations of PushT the
-# flow's held-out likelihood fell from its 4,000th step on.
+# flow overfitted early, in a trial without a record.
 LAPTOP_BUDGETS = {
     "cube-single-play-v0": Budget(steps=45_000, episodes=400),
     "cube-double-play-v0": Budget(steps=45_000, episodes=300),
