@@ -112,7 +112,8 @@ def run(arguments: Sequence[str]) -> None:
         _check("agent", exploring.agents, EXPLORERS)
         out = exploring.out
         table, figures = bench_explore(exploring)
-        record |= {"preset": exploring.preset, "maze": exploring.maze, "agents": figures}
+        record |= {"preset": exploring.preset, "maze": exploring.maze, "rounds": exploring.rounds}
+        record |= {"agents": figures}
     else:
         options = tyro.cli(BenchOptions, args=rest, prog=f"nfrl bench {action}")
         _check("agent", options.agents, AGENTS)
@@ -185,21 +186,23 @@ def bench_explore(options: ExploreOptions) -> tuple[Table, dict[str, Any]]:
         title=f"{maze.name}: environment steps a second, and how an episode's time is shared",
     )
     figures: dict[str, Any] = {}
-    for agent in options.agents:
-        speed = exploring_speed(
-            *find_exploration(options.preset, agent, maze.name), maze, rounds=options.rounds
-        )
-        parts = (speed.learning, speed.moving, speed.commanding)
-        table.add_row(
-            agent,
-            f"{speed.steps_per_second:,.0f}",
-            f"{speed.updates_per_second:.1f}",
-            *(f"{part / sum(parts):.0%}" for part in parts),
-            f"{speed.driven_steps_per_second:,.0f}",
-            f"{speed.gain:.2f}x",
-            f"{speed.environment_steps_per_second:,.0f}",
-        )
-        figures[agent] = dataclasses.asdict(speed) | {"gain": speed.gain}
+    with progress("measuring", len(options.agents), "agents") as update:
+        for done, agent in enumerate(options.agents):
+            speed = exploring_speed(
+                *find_exploration(options.preset, agent, maze.name), maze, rounds=options.rounds
+            )
+            parts = (speed.learning, speed.moving, speed.commanding)
+            table.add_row(
+                agent,
+                f"{speed.steps_per_second:,.0f}",
+                f"{speed.updates_per_second:.1f}",
+                *(f"{part / sum(parts):.0%}" for part in parts),
+                f"{speed.driven_steps_per_second:,.0f}",
+                f"{speed.gain:.2f}x",
+                f"{speed.environment_steps_per_second:,.0f}",
+            )
+            figures[agent] = dataclasses.asdict(speed) | {"gain": speed.gain}
+            update(done + 1)
     return table, figures
 
 

@@ -177,8 +177,7 @@ def _for_task(config: Any, task: Task) -> Any:
     return dataclasses.replace(config, **values)
 
 
-# Small networks at one rate; the flow's goals in units of about the mazes' radius. In the smallest
-# maze nf-ugs saw its last new cell after 1.3M steps (one seed), crl-uniform after 0.2M.
+# Small networks at one rate; the flow's goals in units of about the mazes' radius.
 _EXPLORER = {"encoder": SMALL, "actor_hidden": SMALL, "learning_rate": 1e-3}
 LAPTOP_EXPLORING = ExploreTraining(
     environment_steps=3_000_000,
