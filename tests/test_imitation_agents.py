@@ -17,6 +17,7 @@ from nfrl.agents.gaussian_bc import GaussianBCConfig
 from nfrl.agents.imitation import ChunkShape
 from nfrl.agents.nf_bc import NFBCConfig
 from nfrl.agents.optimization import AdamW
+from nfrl.agents.time_networks import build_time_network
 from nfrl.agents.unet import UNet, embed_time
 from nfrl.data.normalizer import Normalizer, Normalizers
 from nfrl.data.samplers import ChunkBatch
@@ -359,9 +360,17 @@ def test_denoising_takes_the_noise_from_the_chunks(two_ways):
 # The U-Net
 
 
-@pytest.fixture(scope="module")
-def unet():
-    return UNet(jr.key(0), predicted=4, action_dim=2, condition_dim=3, widths=(8, 16), time_dim=8)
+@pytest.fixture(scope="module", params=["mlp", "unet"])
+def network(request):
+    return build_time_network(
+        jr.key(0),
+        request.param,
+        predicted=4,
+        action_dim=2,
+        condition_dim=3,
+        hidden=(8, 16),
+        time_dim=8,
+    )
 
 
 def test_the_unet_has_diffusion_policys_size():
@@ -378,9 +387,9 @@ def test_the_unet_has_diffusion_policys_size():
     assert 63e6 < sum(sizes) < 68e6
 
 
-def test_every_weight_of_the_unet_is_used(unet):
+def test_every_weight_of_a_network_is_used(network):
     chunk, condition = jr.normal(jr.key(1), (4, 2)), jnp.ones(3)
-    parameters, constants = split_trainable(unet)
+    parameters, constants = split_trainable(network)
 
     def total(parameters):
         output = eqx.combine(parameters, constants)(chunk, jnp.float32(0.3), condition)
@@ -392,8 +401,8 @@ def test_every_weight_of_the_unet_is_used(unet):
         assert np.abs(gradient).max() > 0
 
 
-def test_the_unet_sees_time_condition_and_the_whole_chunk(unet):
-    call = jax.jit(lambda *arguments: unet(*arguments))
+def test_a_network_sees_time_condition_and_the_whole_chunk(network):
+    call = jax.jit(lambda *arguments: network(*arguments))
     chunk, time, condition = jr.normal(jr.key(1), (4, 2)), jnp.float32(0.3), jnp.ones(3)
     base = call(chunk, time, condition)
     assert np.abs(call(chunk, time + 0.1, condition) - base).min() > 0
@@ -407,6 +416,13 @@ def test_the_unet_sees_time_condition_and_the_whole_chunk(unet):
 def test_a_unet_that_cannot_be_built_is_refused(predicted, widths, word):
     with pytest.raises(UserError, match=word):
         UNet(jr.key(0), predicted=predicted, action_dim=2, condition_dim=3, widths=widths)
+
+
+def test_a_network_without_a_width_is_refused():
+    with pytest.raises(UserError, match="at least"):
+        dataclasses.replace(TINY["fm-bc"], hidden=()).build(
+            jr.key(0), OBSERVATION, ACTION, STEPS, NORMALIZERS
+        )
 
 
 @pytest.mark.parametrize("name", ["diffusion-bc", "fm-bc"])

@@ -57,11 +57,11 @@ def _gaussian(chunks: ChunkShape, width: int) -> ImitationConfig:
 
 
 def _diffusion(chunks: ChunkShape, width: int) -> ImitationConfig:
-    return DiffusionBCConfig(chunks, "mlp", (width,) * 3, optimizer=_OPTIMIZER)
+    return DiffusionBCConfig(chunks, "mlp", (width, width), time_dim=64, optimizer=_OPTIMIZER)
 
 
 def _flow_matching(chunks: ChunkShape, width: int) -> ImitationConfig:
-    return FMBCConfig(chunks, "mlp", (width,) * 3, optimizer=_OPTIMIZER)
+    return FMBCConfig(chunks, "mlp", (width, width), optimizer=_OPTIMIZER)
 
 
 MODELS: dict[str, Callable[[ChunkShape, int], ImitationConfig]] = {

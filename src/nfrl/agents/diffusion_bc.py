@@ -35,7 +35,7 @@ class DiffusionBCConfig:
     network: NetworkKind = "unet"
     """The noise's predictor: fully connected, or Diffusion Policy's U-Net."""
     hidden: tuple[int, ...] = (256, 512, 1024)
-    """Hidden widths of the MLP; channels of the U-Net's levels, multiples of 8."""
+    """Widths of the MLP's residual blocks; channels of the U-Net's levels, multiples of 8."""
     time_dim: int = 256
     """Width of the time's embedding."""
     noise_steps: int = 100

@@ -29,7 +29,7 @@ class FMBCConfig:
     network: NetworkKind = "mlp"
     """The velocity field: fully connected, or Diffusion Policy's U-Net."""
     hidden: tuple[int, ...] = (512, 512, 512, 512)
-    """Hidden widths of the MLP; channels of the U-Net's levels, multiples of 8."""
+    """Widths of the MLP's residual blocks; channels of the U-Net's levels, multiples of 8."""
     euler_steps: int = 10
     """Steps of the integration when acting."""
     optimizer: AdamW = AdamW()
