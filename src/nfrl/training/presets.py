@@ -132,15 +132,15 @@ LAPTOP_AGENTS: dict[str, AgentConfig | ImitationConfig] = {
     ),
     "fm-bc": FMBCConfig(hidden=(256, 256), optimizer=DENOISING_OPTIMIZER),
 }
-# Cube-single's was tried; the others are first guesses. With 200 demonstrations of PushT the
-# flow overfitted early, in a trial without a record.
+# Cube-single's was tried; the others are first guesses. With 200 demonstrations the imitating
+# agents overfitted early, on PushT and on two blocks (docs/imitation.md).
 LAPTOP_BUDGETS = {
     "cube-single-play-v0": Budget(steps=45_000, episodes=400),
     "cube-double-play-v0": Budget(steps=45_000, episodes=300),
     "puzzle-3x3-play-v0": Budget(steps=30_000, episodes=400),
     "scene-play-v0": Budget(steps=60_000, episodes=500),
     "pusht": Budget(steps=20_000, episodes=1000),
-    "two-blocks": Budget(steps=20_000, episodes=200),
+    "two-blocks": Budget(steps=20_000, episodes=1000),
 }
 OFFLINE_RL_STEPS = 100_000
 
