@@ -27,6 +27,7 @@ from nfrl.reports.tables import (
     run_table,
     update_readme,
 )
+from nfrl.tasks import find_task
 from nfrl.tasks.task import Task
 
 CUBE = "cube-single-play-v0"
@@ -363,6 +364,24 @@ def test_the_ablation_table_holds_the_papers_numbers():
     assert [row[-1] for row in rows] == ["0.795", "0.000"]
 
 
+def test_the_paper_diverged_without_noise():
+    found = records(
+        make(task="pusht", agent="nf-bc"),
+        make(task="pusht", agent="nf-bc", variant="noise-0", status="diverged"),
+    )
+    rows = texts(ablation_table(found))
+    assert [row[-1] for row in rows] == ["0.770", "diverged"]
+
+
+def test_a_table_says_what_its_scores_are():
+    found = records(make(), make(task="pusht", agent="nf-bc"), make(task="never-heard-of"))
+    for make_table in (comparison_table, run_table):
+        note = make_table(found, find_task).note
+        assert f"success rate ({CUBE}, never-heard-of)" in note
+        assert "share of the mark covered (pusht)" in note
+        assert make_table(found[:1], find_task).note.startswith("Score: success rate.")
+
+
 def test_every_table_renders_everywhere():
     found = records(make(), make(agent="a|b <i>x</i>"), make(variant="no-linear"))
     for table in all_tables(found, published):
@@ -439,20 +458,20 @@ def test_figures_have_the_expected_size_and_are_not_blank():
     groups = group_records(
         records(make(), make(seed=1), make(agent="fm-gcbc", scores=(), score=0.4, interval=None))
     )
-    figure = figures.success_by_goal("a $title_", groups, {"nf-gcbc": 0.795})
+    figure = figures.score_by_goal("a $title_", groups, {"nf-gcbc": 0.795})
     data = png(figure)
     width, height = figure.get_size_inches()
     assert size(data) == (round(width * DPI), round(height * DPI))
     assert size(data)[0] == 1080
     assert len(data) > 10_000
-    assert data == png(figures.success_by_goal("a $title_", groups, {"nf-gcbc": 0.795}))
+    assert data == png(figures.score_by_goal("a $title_", groups, {"nf-gcbc": 0.795}))
 
 
 def test_a_figure_with_nothing_to_show_is_none():
     lost = group_records(records(make(status="diverged")))
-    assert figures.success_by_goal("t", lost) is None
+    assert figures.score_by_goal("t", lost) is None
     assert figures.cost("t", lost) is None
-    assert figures.success_by_task(lost, {}) is None
+    assert figures.score_by_task(lost, {}) is None
     assert figures.learning_curves("t", lost, [[{}]]) is None
 
 
@@ -551,8 +570,8 @@ def test_a_report_holds_its_tables_and_files(report):
     assert report.page == report.files[0]
     assert [path.name for path in report.unfinished] == ["2"]
     names = {path.name for path in report.files}
-    assert {"report.html", "report.md", "success.png", f"{CUBE}-learning.png"} <= names
-    assert {f"{CUBE}-success.png", f"{CUBE}-nf-gcbc-actions.png"} <= names
+    assert {"report.html", "report.md", "scores.png", f"{CUBE}-learning.png"} <= names
+    assert {f"{CUBE}-scores.png", f"{CUBE}-nf-gcbc-actions.png"} <= names
     assert any(name.endswith("-paths.png") for name in names)
     written = {path for path in report.page.parent.rglob("*") if path.is_file()}
     assert written == set(report.files)

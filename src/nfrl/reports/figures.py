@@ -1,4 +1,4 @@
-"""Figures of records and training metrics: learning curves, success, and what it cost."""
+"""Figures of records and training metrics: learning curves, scores, and what it cost."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ from nfrl.reports.style import (
 Metrics = Mapping[str, NDArray[np.float64]]
 # The first of these columns that was logged is drawn.
 _PANELS = (
-    ("success rate", ("score",)),
+    ("score", ("score",)),
     ("training loss", ("loss", "actor_loss")),
     ("held-out log-likelihood", ("val_log_prob",)),
 )
@@ -32,7 +32,7 @@ _PANELS = (
 def learning_curves(
     title: str, groups: Sequence[Group], metrics: Sequence[Sequence[Metrics]]
 ) -> Figure | None:
-    """Draw success, loss and held-out log-likelihood against gradient steps and minutes.
+    """Draw the score, the loss and held-out log-likelihood against gradient steps and minutes.
 
     Each seed is a light line, the mean over seeds a dark one, as far as every seed has come.
 
@@ -112,15 +112,19 @@ def _include(axes: Axes, low: float, high: float) -> None:
     axes.set_ylim(low, high)
 
 
-def success_by_goal(
-    title: str, groups: Sequence[Group], papers: Mapping[str, float] | None = None
+def score_by_goal(
+    title: str,
+    groups: Sequence[Group],
+    papers: Mapping[str, float] | None = None,
+    measure: str = "success rate",
 ) -> Figure | None:
-    """Draw the success on each goal and their mean: bars with 95% intervals, seeds as dots.
+    """Draw the score on each goal and their mean: bars with 95% intervals, seeds as dots.
 
     Args:
         title: The figure's title.
         groups: The groups of one task.
         papers: The paper's mean score by agent, each a dashed line.
+        measure: What the score is.
 
     Returns:
         The figure; None if no group has a score.
@@ -171,7 +175,7 @@ def success_by_goal(
         axes.tick_params(axis="x", length=0)
         axes.set_xlim(places[0] - 0.5, places[-1] + 0.5)
         axes.set_ylim(0, _ceiling(max(tops)))
-        axes.set_ylabel("success rate")
+        axes.set_ylabel(measure)
         legend_below(figure, axes, columns=3)
     return figure
 
@@ -202,17 +206,17 @@ def _seeds(axes: Axes, x: NDArray[np.float64], group: Group, goals: int, width: 
 
 
 def _ceiling(top: float) -> float:
-    """The upper limit of a success axis: 1, unless everything is small."""
+    """The upper limit of a score's axis: 1, unless everything is small."""
     return 1.0 if top > 0.5 else max(0.1, float(np.ceil(top * 10 + 0.5)) / 10)
 
 
 _PAPER: dict[str, Any] = {"s": 34, "marker": "D", "facecolor": "none", "edgecolor": INK}
 
 
-def success_by_task(
+def score_by_task(
     groups: Sequence[Group], papers: Mapping[str, Mapping[str, float]]
 ) -> Figure | None:
-    """Draw every task's mean success: a dot with its 95% interval for each group of runs.
+    """Draw every task's mean score: a dot with its 95% interval for each group of runs.
 
     Args:
         groups: The groups of all tasks.
@@ -233,7 +237,7 @@ def success_by_task(
     unique = {names[id(group)]: group for group in scored}
     colours = dict(zip(unique, group_colours(list(unique.values())), strict=True))
     with house_style():
-        figure = new_figure(0.9 + 0.16 * len(scored) + 0.2 * len(tasks), "Success rate by task")
+        figure = new_figure(0.9 + 0.16 * len(scored) + 0.2 * len(tasks), "Scores by task")
         axes = figure.subplots()
         axes.grid(axis="x")
         for name in sorted(unique):
@@ -259,7 +263,7 @@ def success_by_task(
         axes.set_yticks(ticks, tasks)
         axes.set_ylim(y - 1, -1)
         axes.set_xlim(0, 1)
-        axes.set_xlabel("success rate")
+        axes.set_xlabel("score")
         legend_below(figure, axes)
     return figure
 
@@ -271,7 +275,7 @@ _COSTS: tuple[tuple[str, Callable[[Group], float | None]], ...] = (
 )
 
 
-def cost(title: str, groups: Sequence[Group]) -> Figure | None:
+def cost(title: str, groups: Sequence[Group], measure: str = "success rate") -> Figure | None:
     """Draw the score against parameters, training time and sampling time, a dot for each group.
 
     Returns:
@@ -302,7 +306,7 @@ def cost(title: str, groups: Sequence[Group]) -> Figure | None:
             count_axis(axes, log=True)
             axes.set_xlabel(label)
             axes.tick_params(axis="x", length=0)
-        grid[0].set_ylabel("success rate")
+        grid[0].set_ylabel(measure)
         grid[0].set_ylim(0, _ceiling(top))
         legend_below(figure, grid[0], columns=3)
     return figure

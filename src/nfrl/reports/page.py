@@ -20,7 +20,7 @@ from nfrl.reports.records import Record, find_sources, load_records
 from nfrl.reports.runs import Run, find_runs
 from nfrl.reports.style import group_colours, png
 from nfrl.reports.table import Cell, Table, escape_markdown
-from nfrl.reports.tables import FindTask, all_tables, paper_scores
+from nfrl.reports.tables import FindTask, all_tables, paper_scores, task_measure
 from nfrl.tasks import find_task
 
 MAZE_CAPTIONS = {
@@ -111,11 +111,12 @@ def make_pictures(
 
     plain = [group for group in groups if not group.first.variant]
     add(
-        figures.success_by_task(plain, papers),
-        "success",
-        "Mean success rate of each task with its 95% interval; diamonds are the paper's.",
+        figures.score_by_task(plain, papers),
+        "scores",
+        "Mean score of each task with its 95% interval; diamonds are the paper's.",
     )
     for task in tasks:
+        measure = task_measure(task, published)
         own = [group for group in groups if group.first.task == task]
         varied = sorted({group.first.agent for group in own if group.first.variant})
         # Ablations have figures of their own, one agent at a time.
@@ -126,9 +127,9 @@ def make_pictures(
             name = f"{task} {agent} ablation" if agent else task
             title = f"{task}, {agent} without its parts" if agent else task
             add(
-                figures.success_by_goal(title, members, papers[task]),
-                f"{name} success",
-                f"{title}: success on each goal with 95% intervals (Wilson, all episodes "
+                figures.score_by_goal(title, members, papers[task], measure),
+                f"{name} scores",
+                f"{title}: {measure} on each goal with 95% intervals (Wilson, all episodes "
                 "together), each seed a dot; the dashed line is the paper's mean.",
             )
             metrics = [_metrics_of(group, by_record) for group in members]
@@ -139,9 +140,9 @@ def make_pictures(
                 "their mean dark.",
             )
         add(
-            figures.cost(task, sets[0][1]),
+            figures.cost(task, sets[0][1], measure),
             f"{task} cost",
-            f"{task}: success against what it costs, with 95% intervals.",
+            f"{task}: {measure} against what it costs, with 95% intervals.",
         )
         for label, colour, group in zip(labels(own), group_colours(own), own, strict=True):
             for run in _runs_of(group, by_record)[:1]:

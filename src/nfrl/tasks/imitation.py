@@ -6,7 +6,7 @@ from types import MappingProxyType
 from nfrl.tasks.task import Task
 
 
-def _task(name: str, environment: str, horizon: int, **published: float) -> Task:
+def _task(name: str, environment: str, horizon: int, measure: str, **published: float) -> Task:
     return Task(
         name=name,
         suite="imitation",
@@ -14,6 +14,7 @@ def _task(name: str, environment: str, horizon: int, **published: float) -> Task
         discount=1.0,
         horizon=horizon,
         goals=1,
+        measure=measure,
         published=published,
     )
 
@@ -23,10 +24,10 @@ IMITATION: Mapping[str, Task] = MappingProxyType(
     {
         task.name: task
         for task in (
-            _task("pusht", "nfrl/PushT-v0", 300, **{"nf-bc": 0.827}),
-            _task("two-blocks", "nfrl/TwoBlocks-v0", 300),
-            _task("multimodal-ant", "nfrl/MultimodalAnt-v0", 600),
-            _task("kitchen", "nfrl/Kitchen-v0", 280),
+            _task("pusht", "nfrl/PushT-v0", 300, "share of the mark covered", **{"nf-bc": 0.827}),
+            _task("two-blocks", "nfrl/TwoBlocks-v0", 300, "blocks placed / 2"),
+            _task("multimodal-ant", "nfrl/MultimodalAnt-v0", 600, "targets reached / 4"),
+            _task("kitchen", "nfrl/Kitchen-v0", 280, "tasks completed / 4"),
         )
     }
 )

@@ -17,7 +17,8 @@ class Task:
         goals: How many evaluation goals there are; ``task_id`` runs from 1 to this.
         data: The name of its data set; None if that is the task's own.
         rewards: Whether its environment rewards, and its data are to be labelled with rewards.
-        published: Published mean success rates by agent, in [0, 1]; empty where there are none.
+        measure: What its score in [0, 1] is: ``success rate``, ``share covered``.
+        published: Published mean scores by agent, in [0, 1]; empty where there are none.
         published_std: Their standard deviations over seeds, by agent.
     """
 
@@ -29,6 +30,7 @@ class Task:
     goals: int = 5
     data: str | None = None
     rewards: bool = False
+    measure: str = "success rate"
     published: Mapping[str, float] = dataclasses.field(default_factory=dict)
     published_std: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
