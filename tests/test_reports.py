@@ -485,6 +485,21 @@ def test_the_mean_curve_is_the_mean_where_every_seed_has_values():
     np.testing.assert_allclose(mean.get_xydata(), [[1, 2], [2, 3], [3, 4]])
 
 
+def test_likelihoods_and_losses_have_panels_of_their_own():
+    groups = group_records(records(make(), make(agent="fm-gcbc")))
+    step = np.arange(1.0, 6.0)
+    times = {"step": step, "seconds": step}
+    losses = {"loss": step, "val_loss": step + 1}
+    likelihoods = {"log_prob": step, "val_log_prob": step - 1, "loss": -step}
+    by_agent = {"nf-gcbc": times | likelihoods, "fm-gcbc": times | losses}
+    metrics = [[by_agent[group.first.agent]] for group in groups]
+    figure = figures.learning_curves("t", groups, metrics)
+    panels = [[line.get_ydata()[0] for line in axes.get_lines()] for axes in figure.axes]
+    assert panels == [[0, 1], [0, 1], [2, 1], [2, 1]], "held-out, then training; steps, minutes"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["nf-gcbc", "fm-gcbc"]
+
+
 def test_a_records_own_curve_is_drawn_where_its_folder_is_gone(tmp_path):
     points = [{"step": 10 * i, "seconds": i, "score": i / 10} for i in (1, 2, 3)]
     (record,) = records(make(curve=points))

@@ -21,20 +21,23 @@ from nfrl.reports.style import (
 )
 
 Metrics = Mapping[str, NDArray[np.float64]]
-# The first of these columns that was logged is drawn.
+# A panel's columns: on held-out data, drawn solid, and in training, dotted.
 _PANELS = (
-    ("score", ("score",)),
-    ("training loss", ("loss", "actor_loss")),
-    ("held-out log-likelihood", ("val_log_prob",)),
+    ("score", "score", None),
+    ("log-likelihood", "val_log_prob", "log_prob"),
+    ("loss", "val_loss", "loss"),
+    ("actor's loss", "actor_loss", None),
 )
 
 
 def learning_curves(
     title: str, groups: Sequence[Group], metrics: Sequence[Sequence[Metrics]]
 ) -> Figure | None:
-    """Draw the score, the loss and held-out log-likelihood against gradient steps and minutes.
+    """Draw scores, log-likelihoods and losses against gradient steps and minutes.
 
-    Each seed is a light line, the mean over seeds a dark one, as far as every seed has come.
+    Each seed is a light line, the mean over seeds a dark one, as far as every seed has come. What
+    is dotted is of the training data. The loss of an agent that logs its likelihood is left out:
+    it would be the same curve upside down.
 
     Args:
         title: The figure's title.
@@ -44,27 +47,31 @@ def learning_curves(
     Returns:
         The figure; None if nothing of the kind was logged.
     """
-    rows = [
-        (label, name)
-        for label, names in _PANELS
-        for name in names
-        if any(name in run for runs in metrics for run in runs)
-    ]
+    metrics = [[_without_repeated_loss(run) for run in runs] for runs in metrics]
+    logged = {name for runs in metrics for run in runs for name in run}
+    rows = [panel for panel in _PANELS if logged & {*panel[1:]}]
     if not rows:
         return None
     with house_style():
         figure = new_figure(0.75 + 2.0 * len(rows), title)
         grid = figure.subplots(len(rows), 2, squeeze=False, sharex="col", sharey="row")
-        for axes_row, (label, name) in zip(grid, rows, strict=True):
+        for axes_row, (label, *names) in zip(grid, rows, strict=True):
             axes_row[0].set_ylabel(label)
             for axes, against in zip(axes_row, ("step", "seconds"), strict=True):
-                _curves(axes, groups, metrics, name, against)
+                for name, style in zip(names, ("-", ":"), strict=True):
+                    if name:
+                        _curves(axes, groups, metrics, name, against, style)
         for axes, label in zip(grid[-1], ("gradient steps", "minutes of training"), strict=True):
             axes.set_xlabel(label)
             axes.set_xlim(left=0)
         count_axis(grid[-1][0])
-        legend_below(figure, grid[0][0])
+        legend_below(figure, *grid[:, 0])
     return figure
+
+
+def _without_repeated_loss(run: Metrics) -> Metrics:
+    """Leave out the loss where the log-likelihood is there: it is that, with its sign changed."""
+    return {name: run[name] for name in run if name != "loss" or "log_prob" not in run}
 
 
 def _curves(
@@ -73,6 +80,7 @@ def _curves(
     metrics: Sequence[Sequence[Metrics]],
     name: str,
     against: str,
+    style: str,
 ) -> None:
     settled = []
     for group_label, colour, runs in zip(
@@ -88,14 +96,14 @@ def _curves(
                 curves.append((x[finite], y[finite]))
         for x, y in curves:
             if len(curves) > 1:
-                axes.plot(x, y, color=colour, alpha=0.28, linewidth=0.9)
+                axes.plot(x, y, style, color=colour, alpha=0.28, linewidth=0.9)
             settled.append(y[len(y) // 20 :])
         if curves:
             x = np.unique(np.concatenate([x for x, _ in curves]))
             # The mean holds where every seed has values.
             x = x[(x >= max(c[0][0] for c in curves)) & (x <= min(c[0][-1] for c in curves))]
             mean = np.mean([np.interp(x, *curve) for curve in curves], axis=0)
-            axes.plot(x, mean, color=colour, label=group_label)
+            axes.plot(x, mean, style, color=colour, label=group_label)
     if settled:
         # The first steps can lie orders of magnitude away and would flatten all the rest.
         low, high = np.min(np.concatenate(settled)), np.max(np.concatenate(settled))

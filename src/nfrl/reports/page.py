@@ -137,7 +137,7 @@ def make_pictures(
                 figures.learning_curves(title, members, metrics),
                 f"{name} learning",
                 f"{title}: training against gradient steps and wall-clock time; seeds light, "
-                "their mean dark.",
+                "their mean dark; dotted on the training data, else held-out.",
             )
         add(
             figures.cost(task, sets[0][1], measure),

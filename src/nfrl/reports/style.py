@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
@@ -95,12 +96,16 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
-    """Put the legend of ``axes`` below the whole figure, clear of the data."""
-    handles, names = axes.get_legend_handles_labels()
-    if handles:
-        columns = min(columns, len(handles))
-        figure.legend(handles, names, loc="outside lower left", ncols=columns)
+def legend_below(figure: Figure, *axes: Axes, columns: int = 4) -> None:
+    """Put one legend of some axes below the whole figure, clear of the data."""
+    shown: dict[str, Artist] = {}
+    for each in axes:
+        handles, names = each.get_legend_handles_labels()
+        for handle, name in zip(handles, names, strict=True):
+            shown.setdefault(str(name), handle)
+    if shown:
+        columns = min(columns, len(shown))
+        figure.legend([*shown.values()], [*shown], loc="outside lower left", ncols=columns)
 
 
 def group_colours(groups: Sequence[Group]) -> list[str]:
