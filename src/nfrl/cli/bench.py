@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +33,34 @@ TASK_OF = {
     "imitation": "two-blocks",
 }
 """Whose preset an agent is measured with."""
-BATCHES = (1, 50, 1024)
-_ACTIONS = ("train", "sample", "explore", "modes")
 
 
 @dataclasses.dataclass(frozen=True)
-class BenchOptions:
-    """Measure the speed of agents on cube-single's sizes (28 observed numbers, 5-d actions)."""
+class TrainOptions:
+    """Measure training on cube-single's sizes (28 observed numbers, 5-d actions)."""
 
     preset: PresetName = "paper"
     """Whose networks: "paper" or "laptop"."""
     agents: tuple[str, ...] = ("nf-gcbc", "gcbc", "fm-gcbc")
     """Which agents."""
     steps: int = 50
-    """train: updates in a compiled chunk."""
+    """Updates in a compiled chunk."""
     rounds: int = 5
-    """train: how often each side is timed; the medians count."""
+    """How often each side is timed; the medians count."""
+    out: Path | None = None
+    """A JSON file to write the figures to, with versions and device."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleOptions:
+    """Measure the choice of actions on cube-single's sizes (28 observed numbers, 5-d actions)."""
+
+    preset: PresetName = "paper"
+    """Whose networks: "paper" or "laptop"."""
+    agents: tuple[str, ...] = ("nf-gcbc", "gcbc", "fm-gcbc")
+    """Which agents."""
+    batches: tuple[int, ...] = (1, 50, 1024)
+    """How many actions (or chunks of them) are chosen at once."""
     out: Path | None = None
     """A JSON file to write the figures to, with versions and device."""
 
@@ -97,39 +109,23 @@ def run(arguments: Sequence[str]) -> None:
     if action not in _ACTIONS:
         print("usage: " + "\n       ".join(f"nfrl bench {a} [options]" for a in _ACTIONS))
         if action not in ("-h", "--help"):
-            raise UserError(f"bench takes train, sample, explore or modes, not {action!r}")
+            *others, last = _ACTIONS
+            raise UserError(f"bench takes {', '.join(others)} or {last}, not {action!r}")
         return
-    record: dict[str, Any] = {"bench": action}
-    if action == "modes":
-        modes = tyro.cli(ModesOptions, args=rest, prog="nfrl bench modes")
-        _check("agent", modes.agents, MODELS)
-        _check("density", modes.densities, DENSITIES)
-        out = modes.out
-        table, figures = bench_modes(modes)
-        record |= {"steps": modes.steps, "seed": modes.seed, "densities": figures}
-    elif action == "explore":
-        exploring = tyro.cli(ExploreOptions, args=rest, prog="nfrl bench explore")
-        _check("agent", exploring.agents, EXPLORERS)
-        out = exploring.out
-        table, figures = bench_explore(exploring)
-        record |= {"preset": exploring.preset, "maze": exploring.maze, "rounds": exploring.rounds}
-        record |= {"agents": figures}
-    else:
-        options = tyro.cli(BenchOptions, args=rest, prog=f"nfrl bench {action}")
-        _check("agent", options.agents, AGENTS)
-        out = options.out
-        table, figures = (bench_train if action == "train" else bench_sample)(options)
-        record |= {"preset": options.preset, "agents": figures}
+    kind, measure = _ACTIONS[action]
+    options: Any = tyro.cli(kind, args=rest, prog=f"nfrl bench {action}")
+    table, figures = measure(options)
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     console.print(device())
-    if out is not None:
-        record |= {"device": device(), "versions": versions(), "commit": commit()}
-        write_json(out, json.loads(json.dumps(record)))
+    if options.out is not None:
+        about = {"device": device(), "versions": versions(), "commit": commit()}
+        write_json(options.out, json.loads(json.dumps({"bench": action, **figures, **about})))
 
 
-def bench_train(options: BenchOptions) -> tuple[Table, dict[str, Any]]:
+def bench_train(options: TrainOptions) -> tuple[Table, dict[str, Any]]:
     """Time training: compiled chunks, the plain loop, and the bare matrix products."""
+    _check("agent", options.agents, AGENTS)
     table = Table(
         "agent", "parameters", "steps/s", "plain loop", "gain", "GFLOP/s", "products alone", "share"
     )
@@ -156,24 +152,29 @@ def bench_train(options: BenchOptions) -> tuple[Table, dict[str, Any]]:
             "gain": speed.gain,
             "share_of_products": speed.share_of_products,
         }
-    return table, figures
+    return table, {"preset": options.preset, "agents": figures}
 
 
-def bench_sample(options: BenchOptions) -> tuple[Table, dict[str, Any]]:
-    """Time the choice of 1, 50 and 1024 actions."""
-    table = Table("agent", *(f"{batch} action{'s' * (batch > 1)}, ms" for batch in BATCHES))
+def bench_sample(options: SampleOptions) -> tuple[Table, dict[str, Any]]:
+    """Time the choice of one action and of many at once."""
+    _check("agent", options.agents, AGENTS)
+    if not all(batch > 0 for batch in options.batches):
+        raise UserError(f"batches must be 1 or more each; got {options.batches}")
+    batches = options.batches
+    table = Table("agent", *(f"{batch} action{'s' * (batch > 1)}, ms" for batch in batches))
     figures: dict[str, Any] = {}
     for agent in options.agents:
         config = _config(agent, options.preset)
         built = build_agent(config, jr.key(0), OBSERVATION_DIM, ACTION_DIM, 1)
-        times = {batch: sampling_milliseconds(built, OBSERVATION_DIM, batch) for batch in BATCHES}
+        times = {batch: sampling_milliseconds(built, OBSERVATION_DIM, batch) for batch in batches}
         table.add_row(agent, *(f"{value:.2f}" for value in times.values()))
         figures[agent] = {f"milliseconds_{batch}": value for batch, value in times.items()}
-    return table, figures
+    return table, {"preset": options.preset, "agents": figures}
 
 
 def bench_explore(options: ExploreOptions) -> tuple[Table, dict[str, Any]]:
     """Time exploring: the whole, its parts, the loop in Python and the environments alone."""
+    _check("agent", options.agents, EXPLORERS)
     maze = find_maze(options.maze)
     table = Table(
         "agent",
@@ -203,11 +204,14 @@ def bench_explore(options: ExploreOptions) -> tuple[Table, dict[str, Any]]:
             )
             figures[agent] = dataclasses.asdict(speed) | {"gain": speed.gain}
             update(done + 1)
-    return table, figures
+    about = {"preset": options.preset, "maze": maze.name, "rounds": options.rounds}
+    return table, {**about, "agents": figures}
 
 
 def bench_modes(options: ModesOptions) -> tuple[Table, dict[str, Any]]:
     """Hold agents against densities whose modes are known."""
+    _check("agent", options.agents, MODELS)
+    _check("density", options.densities, DENSITIES)
     table = Table(
         "density", "agent", "parameters", "modes found", "samples in a mode", "log-density, nats"
     )
@@ -232,7 +236,15 @@ def bench_modes(options: ModesOptions) -> tuple[Table, dict[str, Any]]:
     if options.picture is not None:
         figure = mode_samples("Samples of densities with several modes", samples)
         write_atomically(options.picture, lambda file: file.write(png(figure)))
-    return table, figures
+    return table, {"steps": options.steps, "seed": options.seed, "densities": figures}
+
+
+_ACTIONS: dict[str, tuple[type, Callable[[Any], tuple[Table, dict[str, Any]]]]] = {
+    "train": (TrainOptions, bench_train),
+    "sample": (SampleOptions, bench_sample),
+    "explore": (ExploreOptions, bench_explore),
+    "modes": (ModesOptions, bench_modes),
+}
 
 
 def _check(kind: str, names: Sequence[str], known: Collection[str]) -> None:
