@@ -30,6 +30,7 @@ from nfrl.agents import (
     ReBRACConfig,
 )
 from nfrl.agents.crl import Goals
+from nfrl.agents.imitation import ChunkShape
 from nfrl.agents.optimization import AdamW, constant_adam
 from nfrl.errors import UserError, unknown_name
 from nfrl.tasks import Task
@@ -43,7 +44,9 @@ PRESETS: tuple[PresetName, ...] = get_args(PresetName)
 _ANT = "antmaze-large-navigate-v0"
 _HUMANOID, _SOCCER = "humanoidmaze-medium-navigate-v0", "antsoccer-arena-navigate-v0"
 _CUBE, _SCENE, _PUZZLE = "cube-single-play-v0", "scene-play-v0", "puzzle-3x3-play-v0"
+_PUSHT = "pusht"
 _FAR = {"discount": 0.995}
+_SHORT = {"chunks": ChunkShape(predicted=8, executed=4)}
 
 # What the published runs chose for each environment: Ghugare and Eysenbach (2025) for nf-rlbc, Park
 # et al. (2025) for the rivals.
@@ -71,6 +74,11 @@ PER_TASK: dict[tuple[type, str], dict[str, Any]] = {
     (IDQLConfig, _ANT): {"expectile": 0.7},
     (IDQLConfig, _HUMANOID): {"expectile": 0.7, **_FAR},
     (IDQLConfig, _SOCCER): {"expectile": 0.7, **_FAR},
+    # NF-BC's chunks on PushT, and the rivals' beside it (Diffusion Policy's own are 16 and 8).
+    (NFBCConfig, _PUSHT): _SHORT,
+    (GaussianBCConfig, _PUSHT): _SHORT,
+    (DiffusionBCConfig, _PUSHT): _SHORT,
+    (FMBCConfig, _PUSHT): _SHORT,
 }
 
 SUITES: dict[str, tuple[str, Mapping[str, Any]]] = {
