@@ -139,7 +139,6 @@ def test_version_and_help_of_each_command(capsys):
         (("bench", "train", "--agents", "gcb"), "gcbc"),
         (("bench", "modes", "--densities", "rings"), "ring"),
         (("bench", "modes", "--agents", "nf-gcbc"), "nf-bc"),
-        (("bench", "sample", "--batches", "0"), "1 or more"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refused):
@@ -151,6 +150,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refuse
     [
         (("data", "mak"), "make or check"),
         (("bench", "trian"), "train, sample, explore or modes"),
+        (("bench", "sample", "--batches", "0"), "1 or more"),
         (("train", "gcbc"), "an agent and a task"),
         (("train", "gcbc", MAZE, "--seeds", "1", "1"), "distinct"),
         (("train", "gcbc", MAZE, "--seeds", "-1"), "negative"),

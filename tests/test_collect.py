@@ -489,9 +489,11 @@ def environment() -> dict[str, str]:
 
 def start(path: Path, **arguments) -> subprocess.Popen:
     settings = {"path": str(path), "workers": 1} | LONG | arguments
-    code = f"from nfrl.collect.make import make_dataset; make_dataset({POINT!r}, **{settings!r})"
+    # As from a terminal: where a shell started the tests in the background, Ctrl-C is ignored.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    make = f"from nfrl.collect.make import make_dataset; make_dataset({POINT!r}, **{settings!r})"
     return subprocess.Popen(
-        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment()
+        [sys.executable, "-c", heed + make], stderr=subprocess.PIPE, text=True, env=environment()
     )
 
 

@@ -200,7 +200,7 @@ def test_minari_dictionaries(tmp_path, monkeypatch):
 @pytest.fixture(params=["v2", "v3"])
 def robot(request, values, tmp_path):
     import pyarrow
-    from pyarrow import parquet
+    from pyarrow import compute, parquet
 
     episode = np.repeat(np.arange(3), LENGTHS)
     frame = np.concatenate([np.arange(n) for n in LENGTHS])
@@ -229,7 +229,7 @@ def robot(request, values, tmp_path):
     (folder / "meta" / "info.json").write_text(json.dumps(info))
     if request.param == "v2":
         for index in range(3):
-            part = table.filter(pyarrow.compute.equal(table["episode_index"], index))
+            part = table.filter(compute.equal(table["episode_index"], index))
             parquet.write_table(part, folder / f"data/chunk-000/episode_{index:06d}.parquet")
     else:  # in any order: episode and frame say which row is which
         order = np.random.default_rng(0).permutation(ROWS)
