@@ -1,6 +1,7 @@
 """Networks of a noisy chunk, a time and a condition, for diffusion and flow matching."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import equinox as eqx
@@ -17,7 +18,7 @@ NetworkKind = Literal["mlp", "unet"]
 
 
 class FiLMBlock(eqx.Module):
-    """h past LayerNorm, FiLM, SiLU and Linear, added to h (or to a Linear of h, at a new width).
+    """h + Linear(SiLU(FiLM(LayerNorm(Linear(h))))), with a Linear of the outer h at a new width.
 
     FiLM: the context scales and shifts each feature (Perez et al., 2018).
     """
@@ -73,8 +74,8 @@ class TimeMLP(eqx.Module):
         self.first = Linear(first_key, flat, widths[0])
         self.blocks = tuple(
             FiLMBlock(one, inputs, outputs, 2 * time_dim)
-            for one, inputs, outputs in zip(
-                jr.split(block_key, len(widths)), (widths[0], *widths), widths, strict=False
+            for one, (inputs, outputs) in zip(
+                jr.split(block_key, len(widths)), pairwise((widths[0], *widths)), strict=True
             )
         )
         self.last = Linear(last_key, widths[-1], flat)

@@ -125,7 +125,7 @@ def make_pictures(
             sets.append((agent, [group for group in own if group.first.agent == agent]))
         for agent, members in sets:
             name = f"{task} {agent} ablation" if agent else task
-            title = f"{task}, {agent} without its parts" if agent else task
+            title = f"{task}, variants of {agent}" if agent else task
             add(
                 figures.score_by_goal(title, members, papers[task], measure),
                 f"{name} scores",

@@ -108,10 +108,9 @@ class Budget:
 
 
 # Chosen by single-seed trials of the flow on cube-single (docs/results.md): small networks, a
-# higher learning rate for short runs, half the paper's training noise. The rivals have as many
-# parameters and the same optimiser, and were not tuned.
+# higher learning rate for short runs, half the paper's training noise. The goal-conditioned rivals
+# have as many parameters and the same optimiser, and were not tuned.
 LAPTOP_OPTIMIZER = AdamW(learning_rate=1e-3)
-DENOISING_OPTIMIZER = AdamW(learning_rate=3e-3)
 SMALL = (256, 256, 256)
 LAPTOP_AGENTS: dict[str, AgentConfig | ImitationConfig] = {
     "nf-gcbc": NFGCBCConfig(
@@ -129,16 +128,16 @@ LAPTOP_AGENTS: dict[str, AgentConfig | ImitationConfig] = {
     "ifql": IFQLConfig(hidden=SMALL, critic=SMALL),
     "idql": IDQLConfig(critic=SMALL),
     "fql": FQLConfig(hidden=SMALL, critic=SMALL),
-    # Imitation: about 400,000 parameters each. The two that denoise learn faster at a higher rate,
-    # in single-seed trials on PushT (docs/imitation.md).
+    # Imitation: about 400,000 parameters each on PushT. There the two that denoise learned faster
+    # at a higher rate, in single-seed trials (docs/imitation.md).
     "nf-bc": NFBCConfig(
         blocks=6, channels=64, encoder=SMALL, condition_dim=64, optimizer=LAPTOP_OPTIMIZER
     ),
     "gaussian-bc": GaussianBCConfig(hidden=(352, 352, 352, 352), optimizer=LAPTOP_OPTIMIZER),
     "diffusion-bc": DiffusionBCConfig(
-        network="mlp", hidden=(256, 256), time_dim=64, optimizer=DENOISING_OPTIMIZER
+        network="mlp", hidden=(256, 256), time_dim=64, optimizer=AdamW(learning_rate=3e-3)
     ),
-    "fm-bc": FMBCConfig(hidden=(256, 256), optimizer=DENOISING_OPTIMIZER),
+    "fm-bc": FMBCConfig(hidden=(256, 256), optimizer=AdamW(learning_rate=3e-3)),
 }
 # Cube-single's was tried; the others are first guesses. With 200 demonstrations the imitating
 # agents overfitted early, on PushT and on two blocks (docs/imitation.md).
