@@ -146,6 +146,10 @@ LAPTOP_BUDGETS = {
     "cube-double-play-v0": Budget(steps=45_000, episodes=300),
     "puzzle-3x3-play-v0": Budget(steps=30_000, episodes=400),
     "scene-play-v0": Budget(steps=60_000, episodes=500),
+    # The whole data set takes minutes here: running ants are cheap to simulate.
+    "antmaze-large-navigate-v0": Budget(steps=40_000, episodes=None),
+    "antmaze-medium-stitch-v0": Budget(steps=40_000, episodes=None),
+    "multimodal-ant": Budget(steps=20_000, episodes=1000),
     "pusht": Budget(steps=20_000, episodes=1000),
     "two-blocks": Budget(steps=20_000, episodes=1000),
 }
