@@ -149,8 +149,10 @@ def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refuse
     ("arguments", "words"),
     [
         (("data", "mak"), "make or check"),
-        (("bench", "trian"), "train, sample, explore or modes"),
+        (("bench", "trian"), "train, sample, explore, data or modes"),
         (("bench", "sample", "--batches", "0"), "1 or more"),
+        (("bench", "data", "--datasets", "antmaze-large-v0"), "antmaze-large-navigate-v0"),
+        (("bench", "data", "--workers", "0"), "at least 1"),
         (("train", "gcbc"), "an agent and a task"),
         (("train", "gcbc", MAZE, "--seeds", "1", "1"), "distinct"),
         (("train", "gcbc", MAZE, "--seeds", "-1"), "negative"),
@@ -540,6 +542,15 @@ def test_speed_is_measured(tmp_path, capsys):
     times = json.loads(out.read_text())["agents"]["gcbc"]
     assert list(times) == ["milliseconds_1", "milliseconds_50"]
     assert all(0 < value < 10_000 for value in times.values())
+
+
+def test_the_making_of_data_is_measured(tmp_path, capsys):
+    out = tmp_path / "data.json"
+    words = ["--datasets", "pointmaze-medium-navigate-v0", "--workers", "1", "--episodes", "10"]
+    assert main(["bench", "data", *words, "--out", str(out)]) == 0
+    speed = json.loads(out.read_text())["datasets"]["pointmaze-medium-navigate-v0"]
+    assert 0.01 * speed["simulator"] < speed["stored"]["1"] < speed["simulator"]
+    assert "1 worker" in capsys.readouterr().out
 
 
 def test_agents_are_held_against_known_densities(tmp_path, capsys):

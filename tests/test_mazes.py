@@ -208,7 +208,6 @@ def test_a_robot_is_a_value_that_compiled_programs_may_depend_on():
 
 @pytest.mark.slow
 def test_the_ant_moves_in_its_maze():
-    pytest.importorskip("brax", reason="the extra online")
     maze = find_maze("ant-u-maze")
     robot = maze.robot
     state = robot.reset(jr.key(0))

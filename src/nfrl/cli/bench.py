@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nfrl.agents import AGENTS, EXPLORERS, build_agent
+from nfrl.collect.catalog import RECIPES
 from nfrl.errors import UserError, unknown_name
 from nfrl.experiment import commit, device, versions
 from nfrl.files import write_atomically, write_json
@@ -21,7 +22,7 @@ from nfrl.multimodality import DENSITIES, MODELS, compare, true_samples
 from nfrl.progress import progress
 from nfrl.reports.modes import mode_samples
 from nfrl.reports.style import png
-from nfrl.speed import exploring_speed, sampling_milliseconds, training_speed
+from nfrl.speed import collecting_speed, exploring_speed, sampling_milliseconds, training_speed
 from nfrl.tasks import find_task
 from nfrl.training.presets import SUITES, PresetName, find_exploration, find_preset
 
@@ -77,6 +78,22 @@ class ExploreOptions:
     """Which agents."""
     rounds: int = 3
     """How often each side is timed, an episode of all environments each time."""
+    out: Path | None = None
+    """A JSON file to write the figures to, with versions and device."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """Measure the making of data: stored steps a second, beside the bare simulator's."""
+
+    datasets: tuple[str, ...] = tuple(
+        f"antmaze-{size}-navigate-v0" for size in ("medium", "large", "giant", "teleport")
+    )
+    """Which data sets."""
+    workers: tuple[int, ...] = (1, 2)
+    """Numbers of worker processes."""
+    episodes: int = 10
+    """Episodes of the smaller of the two data sets that are made for a rate."""
     out: Path | None = None
     """A JSON file to write the figures to, with versions and device."""
 
@@ -208,6 +225,29 @@ def bench_explore(options: ExploreOptions) -> tuple[Table, dict[str, Any]]:
     return table, {**about, "agents": figures}
 
 
+def bench_data(options: DataOptions) -> tuple[Table, dict[str, Any]]:
+    """Time the making of data by worker processes, and the simulator alone."""
+    if not options.workers or min(*options.workers, options.episodes) < 1:
+        raise UserError("workers and episodes must be at least 1")
+    _check("dataset", options.datasets, RECIPES)
+    table = Table("data set", "simulator alone", title="steps a second")
+    for count in options.workers:
+        table.add_column(f"stored, {count} worker{'s' * (count > 1)}")
+    figures: dict[str, Any] = {}
+    with progress("measuring", len(options.datasets), "data sets") as update:
+        for done, name in enumerate(options.datasets):
+            speed = collecting_speed(name, workers=options.workers, episodes=options.episodes)
+            table.add_row(
+                name,
+                f"{speed.simulator:,.0f}",
+                *(f"{rate:,.0f} ({speed.share(n):.0%})" for n, rate in speed.stored.items()),
+            )
+            figures[name] = dataclasses.asdict(speed)
+            update(done + 1)
+    table.caption = "in brackets: of as many bare simulators"
+    return table, {"episodes": options.episodes, "datasets": figures}
+
+
 def bench_modes(options: ModesOptions) -> tuple[Table, dict[str, Any]]:
     """Hold agents against densities whose modes are known."""
     _check("agent", options.agents, MODELS)
@@ -243,6 +283,7 @@ _ACTIONS: dict[str, tuple[type, Callable[[Any], tuple[Table, dict[str, Any]]]]] 
     "train": (TrainOptions, bench_train),
     "sample": (SampleOptions, bench_sample),
     "explore": (ExploreOptions, bench_explore),
+    "data": (DataOptions, bench_data),
     "modes": (ModesOptions, bench_modes),
 }
 

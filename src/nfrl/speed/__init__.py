@@ -4,12 +4,15 @@ Every comparison is made in one run, its sides in turn, so that a machine whose 
 does not favour one of them.
 """
 
+from nfrl.speed.collecting import CollectingSpeed, collecting_speed
 from nfrl.speed.exploring import ExploringSpeed, exploring_speed
 from nfrl.speed.training import TrainingSpeed, sampling_milliseconds, training_speed
 
 __all__ = [
+    "CollectingSpeed",
     "ExploringSpeed",
     "TrainingSpeed",
+    "collecting_speed",
     "exploring_speed",
     "sampling_milliseconds",
     "training_speed",
