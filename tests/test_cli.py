@@ -502,7 +502,7 @@ def test_a_maze_is_explored_taken_up_and_reported(tmp_path, refused, capsys):
     assert any(name.endswith("density.png") for name in names)
 
     assert "evaluated as it did" in refused("eval", str(run))
-    assert "--variant" in refused(*command, "--agent.noise", "0.5")
+    assert "--variant" in refused(*command, "--agent.noise", "0.25")
 
 
 @pytest.mark.parametrize(
