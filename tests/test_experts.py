@@ -220,7 +220,11 @@ def test_the_command_trains_scores_and_installs(trained, tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize(
     ("words", "answer"),
-    [(["exprt", "ant"], "collect takes expert"), (["expert", "aunt"], "ant"), (["expert"], "ant")],
+    [
+        (["exprt", "ant"], "collect takes expert or score"),
+        (["score", "aunt"], "ant"),
+        (["expert"], "ant"),
+    ],
 )
 def test_what_the_command_does_not_know(words, answer, capsys):
     assert main(["collect", *words]) == 2
@@ -320,3 +324,15 @@ def test_the_shipped_ant_runs(tmp_path, monkeypatch):
         assert along / 15 > 0.5 * record["score"]["speed"]
         # It is paid for speed along the direction alone, and keeps to it within thirty degrees.
         assert np.linalg.norm(path.xy[-1] - along * path.direction) < 0.58 * along
+
+
+def test_the_shipped_ant_runs_where_it_is_told(tmp_path, capsys):
+    """Measured and drawn by command: in every direction, quickly, and without a fall."""
+    picture = tmp_path / "ant.png"
+    assert main(["collect", "score", "ant", "--steps", "150", "--picture", str(picture)]) == 0
+    figures = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    speeds = json.loads(figures["speeds"])
+    assert len(speeds) == 16
+    assert min(speeds) > 1, "metres a second along the command"
+    assert float(figures["falls per 1000 steps"]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""``nfrl collect expert NAME``: train a locomotion policy that data are collected with."""
+"""``nfrl collect expert NAME`` trains a policy that makes data; ``score`` measures it."""
 
 import dataclasses
 import datetime
@@ -11,24 +11,29 @@ from typing import Any
 import tyro
 
 from nfrl.agents.sac import SACConfig
-from nfrl.collect.expert_policy import expert_folder, read_expert
-from nfrl.collect.expert_score import score
+from nfrl.collect.expert_policy import expert_folder, find_expert, read_expert
+from nfrl.collect.expert_score import describe, score, walk
 from nfrl.collect.locomotion import BODIES, Body, body
 from nfrl.errors import UserError, unknown_name
 from nfrl.experiment import commit, device, versions
-from nfrl.files import write_json
+from nfrl.files import write_atomically, write_json
 from nfrl.progress import progress
+from nfrl.reports.behaviour import directions
+from nfrl.reports.style import png
 from nfrl.training.checkpoints import steps_in
 from nfrl.training.experts import EXPERTS, OnlineTraining, train_expert, write_expert
 from nfrl.training.run import RunFolder
 
 USAGE = """usage: nfrl collect expert NAME [options]
+       nfrl collect score NAME [options]
 
   NAME    one of: {names}
 
-Trains the policy that runs (ant, humanoid) or dribbles (ant-ball) when maze data are made. The
-ant's comes with the package. What was interrupted goes on when the command is given again.
+Trains the policy that runs (ant, humanoid) or dribbles (ant-ball) when maze data are made, or
+measures it. The ant's comes with the package. What was interrupted goes on when the command is
+given again.
 for example:
+  nfrl collect score ant --picture ant.png
   nfrl collect expert ant --run runs/expert-ant
   nfrl collect expert humanoid --workers 16 --install"""
 
@@ -56,17 +61,35 @@ class ExpertOptions:
     """Put the weights where `nfrl data make` finds them, before those that are shipped."""
 
 
+@dataclasses.dataclass(frozen=True)
+class ScoreOptions:
+    """Measure an expert without noise: in 16 directions, or on goals."""
+
+    weights: Path | None = None
+    """Its .safetensors file; by default the one that data are made with."""
+    seed: int = 0
+    """Of the environments."""
+    steps: int = 1000
+    """Steps in each direction."""
+    picture: Path | None = None
+    """A PNG file to draw the paths to, of an expert that runs in directions."""
+
+
 def run(arguments: Sequence[str]) -> None:
     """Parse the words after ``nfrl collect`` and do it."""
     action, *rest = arguments or [""]
-    if action != "expert" or not rest or rest[0].startswith("-"):
+    known = action in ("expert", "score")
+    if not known or not rest or rest[0].startswith("-"):
         print(USAGE.format(names=", ".join(BODIES)))
-        if action not in ("expert", "-h", "--help"):
-            raise UserError(f"collect takes expert, not {action!r}")
-        if action == "expert" and not {"-h", "--help"} & set(rest):
+        if not known and action not in ("-h", "--help"):
+            raise UserError(f"collect takes expert or score, not {action!r}")
+        if known and not {"-h", "--help"} & set(rest):
             raise unknown_name("expert", "".join(rest[:1]), BODIES)
         return
     mover = body(rest[0])
+    if action == "score":
+        measure(mover, tyro.cli(ScoreOptions, args=rest[1:], prog=f"nfrl collect score {rest[0]}"))
+        return
     agent, training = EXPERTS[mover.name]
     options = tyro.cli(
         ExpertOptions,
@@ -76,6 +99,26 @@ def run(arguments: Sequence[str]) -> None:
         config=(tyro.conf.AvoidSubcommands,),
     )
     print(make_expert(mover, options))
+
+
+def measure(mover: Body, options: ScoreOptions) -> None:
+    """Print what an expert can do, and draw where it went."""
+    if options.seed < 0 or options.steps < 1:
+        raise UserError("seed must be at least 0, steps at least 1")
+    if options.picture is not None and mover.command == "goal":
+        raise UserError(f"a picture shows 16 directions; the {mover.name} expert goes for goals")
+    policy = read_expert(options.weights or find_expert(mover.name))
+    if mover.command == "goal":
+        figures = score(policy, mover, seed=options.seed, steps=options.steps)
+    else:
+        paths = walk(policy, mover, seed=options.seed, steps=options.steps)
+        figures = describe(paths, mover)
+        if options.picture is not None:
+            title = f"The {mover.name} expert, told to run in 16 directions: metres from the start"
+            figure = directions(title, [(path.direction, path.xy) for path in paths])
+            write_atomically(options.picture, lambda file: file.write(png(figure)))
+    for name, value in figures.items():
+        print(f"{name.replace('_', ' ')}: {value}")
 
 
 def make_expert(mover: Body, options: ExpertOptions) -> Path:

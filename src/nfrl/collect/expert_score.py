@@ -82,7 +82,12 @@ def score(policy: Policy, body: Body, *, seed: int = 0, steps: int = 1000) -> di
     """
     if body.command == "goal":
         return _score_goals(policy, body, seed, max(1, 16 * steps // body.episode_steps))
-    paths = walk(policy, body, seed=seed, steps=steps)
+    return describe(walk(policy, body, seed=seed, steps=steps), body)
+
+
+def describe(paths: list[Path], body: Body) -> dict[str, Any]:
+    """Return :func:`score`'s figures of a body that ran."""
+    steps = len(paths[0].xy) - 1
     speeds = [path.xy[-1] @ path.direction / (steps * body.seconds) for path in paths]
     falls = sum(path.falls for path in paths)
     return {

@@ -1,6 +1,7 @@
 """Figures of what a policy does: its paths through a maze, its actions beside the data's."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,28 @@ def trajectories(
             axes.spines[:].set_color(FAINT)
             axes.set_title(f"goal {goal + 1}: {np.mean(successes[goal]):.2f}")
         figure.legend(handles=_trajectory_legend(), loc="outside lower left", ncols=4)
+    return figure
+
+
+def directions(title: str, paths: Sequence[tuple[NDArray, NDArray]]) -> Figure:
+    """Draw where a body went that was told to run in directions.
+
+    Args:
+        title: The figure's title.
+        paths: The unit vector (2,) that was commanded and the positions (time, 2), of each.
+    """
+    reach = 1.05 * max(float(np.abs(xy).max()) for _, xy in paths)
+    with house_style():
+        figure = new_figure(4.5, title)
+        axes = figure.subplots()
+        for direction, xy in paths:
+            axes.plot(*np.stack((np.zeros(2), reach * direction), 1), color=FAINT, linewidth=0.8)
+            axes.plot(*xy.T, color=GOOD, linewidth=1.0)
+        axes.plot([], [], color=GOOD, linewidth=1.0, label="path")
+        axes.plot([], [], color=FAINT, linewidth=0.8, label="command")
+        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="x", ylabel="y")
+        axes.grid(visible=False)
+        figure.legend(loc="outside lower left", ncols=2)
     return figure
 
 
