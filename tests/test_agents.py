@@ -12,7 +12,13 @@ import optax
 import pytest
 from jax.scipy.stats import norm
 
-from nfrl.agents import GOAL_CONDITIONED, FMGCBCConfig, GCBCConfig, NFGCBCConfig
+from nfrl.agents import (
+    GOAL_CONDITIONED,
+    FMGCBCConfig,
+    GCBCConfig,
+    NFGCBCConfig,
+    build_agent,
+)
 from nfrl.agents.acting import batched_policy
 from nfrl.agents.optimization import (
     AdamW,
@@ -21,8 +27,10 @@ from nfrl.agents.optimization import (
     mean_metrics,
     without_optimizer,
 )
+from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch
 from nfrl.networks import count_parameters
+from nfrl.training import checkpoints
 
 OBSERVATION, ACTION, STEPS, BATCH = 3, 2, 400, 64
 QUICK = AdamW(learning_rate=5e-3, warmup_steps=10)
@@ -389,3 +397,55 @@ def test_neither_gradient_nor_weight_decay_reaches_constants():
     np.testing.assert_array_equal(unwrap(model)["constant"], jnp.ones(3))
     assert bool((model["weight"] < 1).all())
     assert count_parameters(model) == 3
+
+
+# Standardized observations
+
+
+def test_an_agent_of_standardized_observations_is_one_of_raw_ones(name, tmp_path):
+    """It does with raw data what the plain agent does with standardized ones."""
+    rng = np.random.default_rng(0)
+    spread, centre = np.array([10.0, 0.1, 1.0]), np.array([20.0, 0.0, -3.0])
+    raw = (centre + spread * rng.normal(size=(500, OBSERVATION))).astype(np.float32)
+    raw[:, 2] = -3.0  # a dimension that never changes
+    ends = np.arange(500) % 50 == 49
+    arrays = {"observations": raw, "actions": np.zeros((500, ACTION), np.float32)}
+    np.savez(tmp_path / "it.npz", **arrays, terminals=ends)
+    dataset = Dataset.from_file(tmp_path / "it.npz")
+
+    config = dataclasses.replace(TINY[name], standardize=True)
+    agent = build_agent(config, jr.key(0), OBSERVATION, ACTION, STEPS, dataset)
+    plain = build_agent(TINY[name], jr.key(0), OBSERVATION, ACTION, STEPS, dataset)
+    seen = agent.normalizer.encode(dataset.observations)
+    np.testing.assert_allclose(seen.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(seen.std(0), (1, 1, 0), atol=1e-4)
+
+    batch = agent.draw(dataset, jr.key(1), BATCH)
+    encode = agent.normalizer.encode
+    before = agent.normalizer
+    encoded = batch._replace(observations=encode(batch.observations), goals=encode(batch.goals))
+    for seed in range(3):
+        (agent, ours), (plain, theirs) = (
+            update(a, b, jr.key(seed)) for a, b in ((agent, batch), (plain, encoded))
+        )
+        np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-4)
+    for ours, theirs in zip(
+        validate(agent, batch, jr.key(5)).values(),
+        validate(plain, encoded, jr.key(5)).values(),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+    goal, keys = raw[7], jr.split(jr.key(2), 4)
+    np.testing.assert_allclose(
+        act(agent, raw[3], goal, keys), act(plain, encode(raw[3]), encode(goal), keys), atol=1e-4
+    )
+    # The normaliser is saved with the agent, and nothing trains it.
+    assert eqx.tree_equal(agent.normalizer, before)
+    assert count_parameters(agent.policy) == count_parameters(plain.policy)
+    checkpoints.save(tmp_path / "a.safetensors", agent, step=3)
+    like = build_agent(config, jr.key(9), OBSERVATION, ACTION, STEPS)
+    again = checkpoints.load(tmp_path / "a.safetensors", like)
+    np.testing.assert_array_equal(
+        batched_policy(again)(raw[:4], raw[4:8], np.arange(4), np.zeros(4)),
+        batched_policy(agent)(raw[:4], raw[4:8], np.arange(4), np.zeros(4)),
+    )

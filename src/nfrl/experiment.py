@@ -16,7 +16,7 @@ import cattrs
 import jax
 import numpy as np
 
-from nfrl.agents import AGENTS, Agent, AgentConfig
+from nfrl.agents import AGENTS, Agent, AgentConfig, build_agent
 from nfrl.agents.acting import batched_policy
 from nfrl.collect import resolve, rewards
 from nfrl.collect.rewarded import RewardedEnvironment
@@ -357,7 +357,8 @@ def load_trained(experiment: Experiment, folder: RunFolder, step: int | None = N
     """
     if experiment.online_steps:
         sizes = (experiment.dataset.observation_dim, experiment.dataset.action_dim)
-        like = experiment.agent_config.build(jax.random.key(0), *sizes, experiment.training.steps)
+        key, steps = jax.random.key(0), experiment.training.steps
+        like = build_agent(experiment.agent_config, key, *sizes, steps)
         return load_online(folder, like, sizes, experiment.online_steps)
     return load_agent(
         folder,

@@ -23,8 +23,9 @@ from nfrl.agents.nf_gcbc import NFGCBCConfig
 from nfrl.agents.nf_rlbc import NFRLBCConfig
 from nfrl.agents.nf_ugs import NFUGSConfig
 from nfrl.agents.rebrac import ReBRACConfig
+from nfrl.agents.standardized import Standardized
 from nfrl.data.dataset import Dataset
-from nfrl.data.normalizer import Normalizers
+from nfrl.data.normalizer import Normalizer, Normalizers
 
 GOAL_CONDITIONED: dict[str, type[AgentConfig]] = {
     "nf-gcbc": NFGCBCConfig,
@@ -86,7 +87,13 @@ def build_agent(
     """
     sizes = (observation_dim, action_dim)
     if not isinstance(config, tuple(IMITATION.values())):
-        return cast(AgentConfig, config).build(key, *sizes, steps)
+        plain = cast(AgentConfig, config)
+        agent = plain.build(key, *sizes, steps)
+        if not plain.standardize:
+            return agent
+        if dataset is None:
+            return Standardized(agent, Normalizer.identity(observation_dim))
+        return Standardized(agent, Normalizer.standard(np.asarray(dataset.observations)))
     if dataset is None:
         normalizers = Normalizers.identity(*sizes)
     else:

@@ -40,6 +40,10 @@ class Agent(Protocol):
 class AgentConfig(Protocol):
     """A frozen dataclass of hyperparameters that builds an agent."""
 
+    @property
+    def standardize(self) -> bool:
+        """Whether :func:`nfrl.agents.build_agent` is to standardize the observations."""
+
     def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> Agent:
         """Build an untrained agent for a run of so many steps."""
         ...

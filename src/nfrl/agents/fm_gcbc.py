@@ -14,12 +14,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from nfrl.agents.agent import check_discount
 from nfrl.agents.flow_matching import VelocityField, integrate, matching_error
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.standardized import Standardizable
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
 
 
 @dataclasses.dataclass(frozen=True)
-class FMGCBCConfig:
+class FMGCBCConfig(Standardizable):
     """FM-GCBC with networks of NF-GCBC's size."""
 
     discount: float = 0.97

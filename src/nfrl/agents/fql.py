@@ -29,13 +29,14 @@ from nfrl.agents.optimization import (
     initial_state,
     join_metrics,
 )
+from nfrl.agents.standardized import Standardizable
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
 from nfrl.networks import MLP
 
 
 @dataclasses.dataclass(frozen=True)
-class FQLConfig:
+class FQLConfig(Standardizable):
     """FQL with its paper's values."""
 
     hidden: tuple[int, ...] = (512, 512, 512, 512)

@@ -13,13 +13,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from nfrl.agents.agent import check_discount
 from nfrl.agents.gaussian import mean_network, unit_log_prob
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.standardized import Standardizable
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
 from nfrl.networks import MLP
 
 
 @dataclasses.dataclass(frozen=True)
-class GCBCConfig:
+class GCBCConfig(Standardizable):
     """GCBC with OGBench's values."""
 
     discount: float = 0.97

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from nfrl.agents.agent import check_discount
 from nfrl.agents.critics import Critic, aggregate, follow, td_loss, td_target
 from nfrl.agents.optimization import AdamW, constant_adam, gradient_step, initial_state
+from nfrl.agents.standardized import Standardizable
 from nfrl.data.samplers import Transitions
 from nfrl.errors import UserError
 from nfrl.networks import MLP
@@ -26,7 +27,7 @@ States = tuple[optax.OptState, optax.OptState]
 
 
 @dataclasses.dataclass(frozen=True)
-class ImplicitQConfig:
+class ImplicitQConfig(Standardizable):
     """What the value and the Q-functions are; the defaults are those of FQL's repository."""
 
     critic: tuple[int, ...] = (512, 512, 512, 512)

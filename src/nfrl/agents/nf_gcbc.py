@@ -12,12 +12,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from nfrl.agents.agent import check_discount
 from nfrl.agents.flow_policy import FlowPolicy, FlowPolicyConfig
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.standardized import Standardizable
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
 
 
 @dataclasses.dataclass(frozen=True)
-class NFGCBCConfig(FlowPolicyConfig):
+class NFGCBCConfig(Standardizable, FlowPolicyConfig):
     """NF-GCBC with the paper's values."""
 
     discount: float = 0.97

@@ -28,6 +28,7 @@ from nfrl.agents.optimization import (
     initial_state,
     join_metrics,
 )
+from nfrl.agents.standardized import Standardizable
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
 
@@ -36,7 +37,7 @@ ACTION_LIMIT = 1 - 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
-class NFRLBCConfig(FlowPolicyConfig):
+class NFRLBCConfig(Standardizable, FlowPolicyConfig):
     """NF-RLBC with the paper's values."""
 
     critic: tuple[int, ...] = (512, 512, 512, 512)

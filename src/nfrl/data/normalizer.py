@@ -1,4 +1,4 @@
-"""Min-max normalisation to [-1, 1], as Diffusion Policy's (Chi et al., 2023)."""
+"""Data in units of their range (as Diffusion Policy's, Chi et al., 2023) or of their deviation."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ CONSTANT_RANGE = 1e-4
 
 
 class Normalizer(eqx.Module):
-    """x -> (x - centre) / scale in each dimension, with the data's range mapped to [-1, 1].
+    """x -> (x - centre) / scale in each dimension.
 
     The arrays are constants of the agent that holds them: saved with it, never trained.
     """
@@ -25,7 +25,7 @@ class Normalizer(eqx.Module):
 
     @classmethod
     def fit(cls, data: np.ndarray) -> "Normalizer":
-        """Take the range of data (rows, dim).
+        """Take the range of data (rows, dim), which is mapped to [-1, 1].
 
         Raises:
             ValueError: There are no rows.
@@ -36,18 +36,25 @@ class Normalizer(eqx.Module):
         return cls((low + high) / 2, np.where(high - low < CONSTANT_RANGE, 1.0, scale))
 
     @classmethod
+    def standard(cls, data: np.ndarray) -> "Normalizer":
+        """Take the mean and the standard deviation of data (rows, dim), mapped to 0 and 1."""
+        data = np.asarray(data, np.float64)
+        deviation = data.std(axis=0)
+        return cls(data.mean(axis=0), np.where(deviation < CONSTANT_RANGE, 1.0, deviation))
+
+    @classmethod
     def identity(cls, dim: int) -> "Normalizer":
         """Change nothing; also the form of any normaliser, to load a saved one into."""
         return cls(jnp.zeros(dim), jnp.ones(dim))
 
     @property
     def centre(self) -> Float[Array, " dim"]:
-        """The middle of the data's range."""
+        """The middle of the data's range, or their mean."""
         return self._centre.tree
 
     @property
     def scale(self) -> Float[Array, " dim"]:
-        """Half the data's range; 1 where they are constant."""
+        """Half the data's range, or their deviation; 1 where they are constant."""
         return self._scale.tree
 
     @property
@@ -56,11 +63,11 @@ class Normalizer(eqx.Module):
         return self.scale.shape[-1]
 
     def encode(self, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
-        """Map the data's range to [-1, 1]."""
+        """Map data to their units."""
         return (x - self.centre) / self.scale
 
     def decode(self, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
-        """Map [-1, 1] to the data's range; the inverse of ``encode``."""
+        """The inverse of ``encode``."""
         return x * self.scale + self.centre
 
     @property
