@@ -26,6 +26,7 @@ from nfrl.reports.tables import (
     cost_table,
     run_table,
     update_readme,
+    ways_table,
 )
 from nfrl.tasks import find_task
 from nfrl.tasks.task import Task
@@ -357,6 +358,18 @@ def test_run_and_cost_tables_have_a_row_a_group():
     assert texts(costs)[1][3:] == ["30k", "150k", "123k", "2.2", "232", "0.30"]
 
 
+def test_tasks_of_several_ways_say_how_many_were_gone():
+    ways = {"task": "two-blocks", "agent": "nf-bc", "scores": (0.9,)}
+    found = records(
+        make(**ways, mode_entropy=0.5, success=0.8),
+        make(**ways, seed=1, mode_entropy=1.0, success=0.6),
+        make(),
+        make(task="two-blocks", agent="gaussian-bc", mode_entropy=None, success=0.0),
+    )
+    (row,) = texts(ways_table(found))
+    assert row == ["two-blocks", "nf-bc", "0.900 ± 0.000 (2)", "0.70", "0.75"]
+
+
 def test_the_ablation_table_holds_the_papers_numbers():
     found = records(make(), make(variant="no-linear", scores=(0,)), make(task=SCENE))
     rows = texts(ablation_table(found))
@@ -383,7 +396,8 @@ def test_a_table_says_what_its_scores_are():
 
 
 def test_every_table_renders_everywhere():
-    found = records(make(), make(agent="a|b <i>x</i>"), make(variant="no-linear"))
+    ways = {"mode_entropy": 0.5, "success": 0.6}
+    found = records(make(**ways), make(agent="a|b <i>x</i>"), make(variant="no-linear"))
     for table in all_tables(found, published):
         lines = [line for line in table.markdown().split("\n") if line.startswith("|")]
         widths = {len(line.replace("\\|", "").split("|")) for line in lines}

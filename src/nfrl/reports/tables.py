@@ -54,6 +54,7 @@ def all_tables(records: Iterable[Record], published: FindTask) -> list[Table]:
     return [
         comparison_table(records, published),
         run_table(records, published),
+        ways_table(records),
         cost_table(records),
         ablation_table(records),
     ]
@@ -129,6 +130,37 @@ def run_table(records: Iterable[Record], published: FindTask) -> Table:
             f"{_measures(groups, published)} Mean ± standard deviation over seeds (their number). "
             "Interval: episodes resampled, and seeds where there are several (too narrow for fewer "
             "than about five)."
+        ),
+    )
+
+
+def ways_table(records: Iterable[Record]) -> Table:
+    """Say how many ways the episodes went, of tasks that can be done in several; means over seeds.
+
+    An entropy in bits, of those episodes that went one of the ways.
+    """
+    rows = []
+    for name, group in _named(group_records(records)):
+        entropies = [record.extra.get("mode_entropy") for record in group.records]
+        found = [entropy for entropy in entropies if entropy is not None]
+        if found:
+            successes = [record.extra["success"] for record in group.records]
+            rows.append(
+                (
+                    *(Cell(group.first.task), Cell(name), score_cell(group, interval=False)),
+                    Cell(f"{fmean(successes):.2f}"),
+                    Cell(f"{fmean(found):.2f}"),
+                )
+            )
+    return Table(
+        name="ways",
+        title="How many ways",
+        columns=("task", "agent", "score", "success", "entropy of ways, bits"),
+        rows=tuple(rows),
+        left=2,
+        note=(
+            "Success: the share of episodes that did all of the task. Entropy: of which way they "
+            "went (the block first lifted, the order of targets); of few episodes it is too low."
         ),
     )
 
