@@ -27,8 +27,10 @@ from nfrl.agents.optimization import (
     mean_metrics,
     without_optimizer,
 )
+from nfrl.agents.standardized import Standardized
 from nfrl.data.dataset import Dataset
-from nfrl.data.samplers import GoalBatch
+from nfrl.data.normalizer import Normalizer
+from nfrl.data.samplers import GoalBatch, Transitions
 from nfrl.networks import count_parameters
 from nfrl.training import checkpoints
 
@@ -400,6 +402,30 @@ def test_neither_gradient_nor_weight_decay_reaches_constants():
 
 
 # Standardized observations
+
+
+class Mirror(eqx.Module):
+    """An agent that shows what it is given."""
+
+    def validate(self, batch, key):
+        return batch._asdict()
+
+    def act(self, observation, goal, key):
+        return observation, goal
+
+
+def test_an_agent_that_learns_from_rewards_sees_what_follows_in_the_same_units():
+    agent = Standardized(Mirror(), Normalizer(jnp.full(3, 5.0), jnp.full(3, 2.0)))
+    sizes = {"observations": 3, "actions": 2, "next_observations": 3, "next_actions": 2}
+    fields = {name: jnp.full((4, size), 9.0) for name, size in sizes.items()}
+    batch = Transitions(**fields, rewards=jnp.ones(4), masks=jnp.ones(4))
+    seen = agent.validate(batch, jr.key(0))
+    for name, value in seen.items():
+        expected = 2.0 if name.endswith("observations") else getattr(batch, name)
+        np.testing.assert_array_equal(value, jnp.broadcast_to(expected, value.shape))
+    observation, goal = agent.act(jnp.full(3, 9.0), jnp.zeros(0), jr.key(0))
+    np.testing.assert_array_equal(observation, jnp.full(3, 2.0))
+    assert goal.shape == (0,), "its tasks have a single goal, which nobody states"
 
 
 def test_an_agent_of_standardized_observations_is_one_of_raw_ones(name, tmp_path):

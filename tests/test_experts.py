@@ -222,6 +222,7 @@ def test_the_command_trains_scores_and_installs(trained, tmp_path, monkeypatch, 
     ("words", "answer"),
     [
         (["exprt", "ant"], "collect takes expert or score"),
+        (["expert", "aunt"], "ant"),
         (["score", "aunt"], "ant"),
         (["expert"], "ant"),
     ],

@@ -105,9 +105,9 @@ def make_slots(environment: str, count: int) -> list[Slot]:
     second and its model 63 MB, nearly all of it meshes and textures that never change; so one is
     compiled, and the others are copies of all but the model.
     """
-    first = open_environment(environment)
+    first = make_environment(environment)
     if not hasattr(first, "_mjcf_model"):
-        return [Slot(first), *(Slot(open_environment(environment)) for _ in range(count - 1))]
+        return [Slot(first), *(Slot(make_environment(environment)) for _ in range(count - 1))]
     first.reset(seed=0, options={"task_id": 1})  # compiles
     space = first.action_space
     if isinstance(getattr(type(first), "action_space", None), property):
@@ -117,7 +117,7 @@ def make_slots(environment: str, count: int) -> list[Slot]:
     return [Slot(first, model), *(Slot(_twin(first), model) for _ in range(count - 1))]
 
 
-def open_environment(environment: str) -> Any:
+def make_environment(environment: str) -> Any:
     """Make the environment with this Gymnasium id, OGBench's or one of ours, without wrappers."""
     if environment not in simulators.ENTRY_POINTS:
         import ogbench  # noqa: F401  (registers the environments; imports MuJoCo)

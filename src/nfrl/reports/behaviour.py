@@ -127,11 +127,12 @@ def directions(title: str, paths: Sequence[tuple[NDArray, NDArray]]) -> Figure:
     with house_style():
         figure = new_figure(4.5, title)
         axes = figure.subplots()
-        for direction, xy in paths:
-            axes.plot(*np.stack((np.zeros(2), reach * direction), 1), color=FAINT, linewidth=0.8)
-            axes.plot(*xy.T, color=GOOD, linewidth=1.0)
-        axes.plot([], [], color=GOOD, linewidth=1.0, label="path")
-        axes.plot([], [], color=FAINT, linewidth=0.8, label="command")
+        commands = [np.stack((np.zeros(2), reach * direction)) for direction, _ in paths]
+        places = [xy for _, xy in paths]
+        axes.add_collection(LineCollection(places, colors=GOOD, linewidths=1.0, label="path"))
+        axes.add_collection(
+            LineCollection(commands, colors=FAINT, linewidths=0.8, zorder=1, label="command")
+        )
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="x", ylabel="y")
         axes.grid(visible=False)
         figure.legend(loc="outside lower left", ncols=2)

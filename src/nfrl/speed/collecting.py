@@ -11,7 +11,7 @@ import numpy as np
 from nfrl.collect.catalog import recipe
 from nfrl.collect.make import make_dataset
 from nfrl.data import ogbench
-from nfrl.evaluation.slots import open_environment
+from nfrl.evaluation.slots import make_environment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _made(name: str, episodes: int, workers: int) -> tuple[int, float]:
 
 def _simulator_rate(environment: str, steps: int) -> float:
     """Return the steps a second of an environment with random actions."""
-    made = open_environment(environment)
+    made = make_environment(environment)
     made.reset(seed=0)
     actions = np.random.default_rng(0).uniform(-1, 1, (steps, *made.action_space.shape))
     began = time.perf_counter()

@@ -156,7 +156,7 @@ LAPTOP_BUDGETS = {
 }
 OFFLINE_RL_STEPS = 100_000
 # In mazes a position's tens stand beside a joint's tenths. Single-seed trials of the flow on
-# antmaze-medium-stitch: docs/results.md.
+# antmaze-medium-stitch: docs/ants.md.
 LAPTOP_ANTMAZE = {"standardize": True}
 LAPTOP_ANTMAZE_GOALS = {**LAPTOP_ANTMAZE, "optimizer": AdamW(learning_rate=3e-3)}
 
