@@ -489,6 +489,7 @@ def test_a_maze_is_explored_taken_up_and_reported(tmp_path, refused, capsys):
         "step": result["steps"],
         "seconds": pytest.approx(result["train_seconds"], abs=0.1),
         "score": pytest.approx(result["score"], abs=1e-4),
+        "coverage": pytest.approx(result["coverage"], abs=1e-4),
     }
     assert (run / "figures" / "density.png").is_file()
 

@@ -526,7 +526,28 @@ def test_a_records_own_curve_is_drawn_where_its_folder_is_gone(tmp_path):
     assert name not in {path.name for path in write_report([file], tmp_path / "without").files}
 
 
-@pytest.mark.parametrize("curve", [{}, [1.0], [{"step": 1, "seconds": 2.0}]])
+def test_an_explorers_curve_has_a_panel_for_the_cells_seen():
+    times = {"step": 0.0, "seconds": 0.0}
+    (group,) = group_records(records(make(curve=[{**times, "score": 0.0, "coverage": 0.25}])))
+    (point,) = group.first.curve
+    metrics = {key: np.array([value, value]) for key, value in point.items()}
+    figure = figures.learning_curves("t", [group], [[metrics]])
+    drawn = {axes.get_ylabel(): axes.get_lines()[0].get_ydata()[0] for axes in figure.axes[::2]}
+    assert drawn == {"score": 0, "share of cells seen": 0.25}
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        {},
+        [1.0],
+        [{"step": 1, "seconds": 2.0}],
+        [
+            {"step": 1, "seconds": 2.0, "score": 0.0, "coverage": 0.5},
+            {"step": 1, "seconds": 2.0, "score": 0.0},
+        ],
+    ],
+)
 def test_a_malformed_curve_is_refused(curve):
     with pytest.raises(UserError, match="curve"):
         records(make(curve=curve))

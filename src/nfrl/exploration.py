@@ -164,7 +164,12 @@ def describe_result(
             round(environment_steps * together / seconds, 1) if seconds else None
         ),
         "curve": [
-            {"step": line["updates"], "seconds": line["seconds"], "score": line["success"]}
+            {
+                "step": line["updates"],
+                "seconds": line["seconds"],
+                "score": line["success"],
+                "coverage": line["coverage"],
+            }
             for line in lines
         ],
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -24,6 +24,7 @@ Metrics = Mapping[str, NDArray[np.float64]]
 # A panel's columns: on held-out data, drawn solid, and in training, dotted.
 _PANELS = (
     ("score", "score", None),
+    ("share of cells seen", "coverage", None),
     ("log-likelihood", "val_log_prob", "log_prob"),
     ("loss", "val_loss", "loss"),
     ("actor's loss", "actor_loss", None),

@@ -39,7 +39,7 @@ class Record:
         train_seconds: Time spent training.
         steps_per_second: Gradient steps per second.
         sample_ms: Milliseconds to sample one action.
-        curve: Step, seconds and score of each evaluation on the way.
+        curve: Step, seconds and score of each evaluation on the way, and a maze's coverage.
         date: When it ended, in ISO 8601.
         status: ``finished``, or ``diverged``.
         extra: Whatever else the record says.
@@ -276,10 +276,11 @@ def _mapping(value: object) -> Mapping[str, Any]:
 def _curve(value: object) -> tuple[Mapping[str, float], ...]:
     if not isinstance(value, list):
         raise ValueError("a list of points")
-    return tuple(
-        {key: _number(_mapping(point).get(key)) for key in ("step", "seconds", "score")}
-        for point in value
-    )
+    points = [_mapping(point) for point in value]
+    keys = ["step", "seconds", "score"]
+    if points and "coverage" in points[0]:
+        keys.append("coverage")
+    return tuple({key: _number(point.get(key)) for key in keys} for point in points)
 
 
 def _dataset(value: object) -> Mapping[str, Any]:

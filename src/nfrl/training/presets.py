@@ -201,18 +201,19 @@ def _for_task(config: Any, task: Task) -> Any:
 
 # Small networks at one rate, for what takes time are the updates. The flow's goals are in units of
 # about the mazes' radius, and its training noise is the radius of success: with the paper's 0.05 it
-# fits ripples in p(g), and chases those (docs/exploring.md).
+# fits ripples in p(g), and chases those. Few robots have many episodes one after the other, each
+# sent from where the last had come; and the buffer forgets nothing (docs/exploring.md).
 _EXPLORER = {"encoder": (128, 128), "actor_hidden": (128, 128), "learning_rate": 1e-3}
 LAPTOP_EXPLORING = ExploreTraining(
     environment_steps=1_500_000,
-    environments=64,
+    environments=16,
     unroll=50,
-    updates=40,
+    updates=10,
     batch_size=256,
-    buffer_steps=4000,
-    prefill=400,
-    chunk=8,
-    checkpoint_every=80,
+    buffer_steps=100_000,
+    prefill=1600,
+    chunk=32,
+    checkpoint_every=320,
 )
 
 
