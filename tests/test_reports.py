@@ -24,6 +24,7 @@ from nfrl.reports.tables import (
     all_tables,
     comparison_table,
     cost_table,
+    exploring_table,
     run_table,
     update_readme,
     ways_table,
@@ -370,6 +371,29 @@ def test_tasks_of_several_ways_say_how_many_were_gone():
     assert row == ["two-blocks", "nf-bc", "0.900 ± 0.000 (2)", "0.70", "0.75"]
 
 
+def exploring(seed, later, **fields):
+    """Make the record of a run that explored, whose evaluations were 0 up to its middle."""
+    scores = (0.0, 0.0, *later)
+    curve = [
+        {"step": 30 * i / len(scores), "seconds": i, "score": score, "coverage": 0.1}
+        for i, score in enumerate(scores, 1)
+    ]
+    maze = {"task": "point-u-maze", "agent": "nf-ugs", "steps": 30, "environment_steps": 1_500_000}
+    return make(seed=seed, scores=(later[-1],), curve=curve, **maze, **fields)
+
+
+def test_a_run_that_explored_says_what_it_saw_and_what_it_reached_late():
+    late = {"success_easy": 0.9, "success_hard": 0.5}
+    found = records(
+        exploring(0, (0.5, 0.7, 0.6), coverage=1.0, **late),
+        exploring(1, (0.1, 0.3, 0.2), coverage=0.5, **late),
+        make(),
+    )
+    (row,) = texts(exploring_table(found))
+    ends, later = "0.400 ± 0.283 (2)", "0.400"
+    assert row == ["point-u-maze", "nf-ugs", "1.5M", "0.75", ends, later, "0.90", "0.50"]
+
+
 def test_the_ablation_table_holds_the_papers_numbers():
     found = records(make(), make(variant="no-linear", scores=(0,)), make(task=SCENE))
     rows = texts(ablation_table(found))
@@ -397,7 +421,8 @@ def test_a_table_says_what_its_scores_are():
 
 def test_every_table_renders_everywhere():
     ways = {"mode_entropy": 0.5, "success": 0.6}
-    found = records(make(**ways), make(agent="a|b <i>x</i>"), make(variant="no-linear"))
+    seen = {"coverage": 1.0, "success_easy": 1.0, "success_hard": 1.0}
+    found = records(make(**ways), exploring(0, (1.0,), **seen), make(agent="a|b <i>x</i>"), make(variant="no-linear"))
     for table in all_tables(found, published):
         lines = [line for line in table.markdown().split("\n") if line.startswith("|")]
         widths = {len(line.replace("\\|", "").split("|")) for line in lines}

@@ -55,6 +55,7 @@ def all_tables(records: Iterable[Record], published: FindTask) -> list[Table]:
         comparison_table(records, published),
         run_table(records, published),
         ways_table(records),
+        exploring_table(records),
         cost_table(records),
         ablation_table(records),
     ]
@@ -144,11 +145,10 @@ def ways_table(records: Iterable[Record]) -> Table:
         entropies = [record.extra.get("mode_entropy") for record in group.records]
         found = [entropy for entropy in entropies if entropy is not None]
         if found:
-            successes = [record.extra["success"] for record in group.records]
             rows.append(
                 (
                     *(Cell(group.first.task), Cell(name), score_cell(group, interval=False)),
-                    Cell(f"{fmean(successes):.2f}"),
+                    Cell(f"{_mean_extra(group.records, 'success'):.2f}"),
                     Cell(f"{fmean(found):.2f}"),
                 )
             )
@@ -161,6 +161,42 @@ def ways_table(records: Iterable[Record]) -> Table:
         note=(
             "Success: the share of episodes that did all of the task. Entropy: of which way they "
             "went (the block first lifted, the order of targets); of few episodes it is too low."
+        ),
+    )
+
+
+def exploring_table(records: Iterable[Record]) -> Table:
+    """Say what agents that explore saw and learned to reach; means over seeds."""
+    rows = []
+    for name, group in _named(group_records(records)):
+        seen = [record for record in group.records if "coverage" in record.extra]
+        if seen:
+            rows.append(
+                (
+                    *(Cell(group.first.task), Cell(name)),
+                    Cell(count(_mean_extra(seen, "environment_steps"))),
+                    Cell(f"{_mean_extra(seen, 'coverage'):.2f}"),
+                    score_cell(group, interval=False),
+                    Cell(f"{fmean(_later_score(record) for record in seen):.3f}"),
+                    Cell(f"{_mean_extra(seen, 'success_easy'):.2f}"),
+                    Cell(f"{_mean_extra(seen, 'success_hard'):.2f}"),
+                )
+            )
+    return Table(
+        name="exploring",
+        title="Exploring",
+        columns=(
+            *("task", "agent", "steps", "cells seen", "success at the end"),
+            *("over the second half", "within 2 units", "far goals"),
+        ),
+        rows=tuple(rows),
+        left=2,
+        note=(
+            "Steps: of the environments. Cells seen: the share visited in training. Success: the "
+            "share of evaluation goals reached (within 0.5 units); at the end, by the last "
+            "policy; over the second half, the mean of all evaluations since half of the training "
+            "time. Within 2 units, and of the goals called far: at the end. Means ± standard "
+            "deviation over seeds (their number)."
         ),
     )
 
@@ -225,6 +261,17 @@ def ablation_table(records: Iterable[Record]) -> Table:
         left=3,
         note=_SPREAD,
     )
+
+
+def _mean_extra(records: Iterable[Record], field: str) -> float:
+    """Mean of a field that only some kinds of records have."""
+    return fmean(record.extra[field] for record in records)
+
+
+def _later_score(record: Record) -> float:
+    """Return the mean of the evaluations in the second half of training; else the last one's."""
+    half = [point["score"] for point in record.curve if point["step"] >= record.steps / 2]
+    return fmean(half) if half else record.score or 0.0
 
 
 def task_measure(task: str, published: FindTask) -> str:
