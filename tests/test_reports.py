@@ -422,7 +422,8 @@ def test_a_table_says_what_its_scores_are():
 def test_every_table_renders_everywhere():
     ways = {"mode_entropy": 0.5, "success": 0.6}
     seen = {"coverage": 1.0, "success_easy": 1.0, "success_hard": 1.0}
-    found = records(make(**ways), exploring(0, (1.0,), **seen), make(agent="a|b <i>x</i>"), make(variant="no-linear"))
+    explored = exploring(0, (1.0,), **seen)
+    found = records(make(**ways), explored, make(agent="a|b <i>x</i>"), make(variant="no-linear"))
     for table in all_tables(found, published):
         lines = [line for line in table.markdown().split("\n") if line.startswith("|")]
         widths = {len(line.replace("\\|", "").split("|")) for line in lines}
