@@ -88,6 +88,21 @@ def test_workers_are_for_runs_with_simulators(words, expected, tmp_path):
     assert command[where : where + 2] == expected
 
 
+def test_of_several_seeds_the_lowest_is_told(tmp_path):
+    planned = plan(("crl-uniform", "point-u-maze", "--seeds", "0", "1"), tmp_path)
+    first, second = planned.folders
+    seen = {"success_easy": 1.0, "success_hard": 0.0, "coverage": 1.0, "environment_steps": 10}
+    result = {"status": "finished", "score": 0.9, "train_seconds": 1.0, **seen}
+    for folder in planned.folders:
+        folder.path.mkdir(parents=True)
+    second.write_result(result)
+    assert suite._state(planned) == "waiting"
+    first.write_result({**result, "score": 0.2})
+    assert suite._state(planned).startswith("the lowest of 2 seeds: success 0.200")
+    second.write_result({**result, "status": "diverged"})
+    assert suite._state(planned) == "the lowest of 2 seeds: diverged"
+
+
 # The queue
 
 

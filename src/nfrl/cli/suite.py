@@ -160,4 +160,6 @@ def _state(planned: Plan) -> str:
             states.append((1, f"at step {folder.last_step()} of {planned.steps}"))
         else:
             states.append((0, "waiting"))
-    return min(states)[1]
+    progress, state = min(states)
+    several = progress == 2 and len(states) > 1
+    return f"the lowest of {len(states)} seeds: {state}" if several else state
