@@ -515,6 +515,18 @@ def test_a_figure_with_nothing_to_show_is_none():
     assert figures.learning_curves("t", lost, [[{}]]) is None
 
 
+@pytest.mark.parametrize(("goals", "bars"), [(1, 1), (2, 3), (12, 13), (25, 1)])
+def test_goals_have_bars_as_far_as_they_can_be_read(goals, bars):
+    scores = (0.5,) * goals
+    groups = group_records(records(make(scores=scores), make(seed=1, scores=scores)))
+    (axes,) = figures.score_by_goal("t", groups).axes
+    assert len(axes.patches) == len(axes.get_xticklabels()) == bars
+    many = "mean of 25 goals" if goals == 25 else "mean"
+    assert axes.get_xticklabels()[-1].get_text() == many
+    written = texts(run_table(records(make(scores=scores)), published))[0][-1]
+    assert written == ("25 goals" if goals == 25 else " ".join(["0.50"] * goals))
+
+
 def test_the_mean_curve_is_the_mean_where_every_seed_has_values():
     groups = group_records(records(make(), make(seed=1)))
     step = np.arange(1.0, 6.0)

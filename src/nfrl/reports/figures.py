@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from nfrl.reports.groups import Group, labels
+from nfrl.reports.groups import MOST_GOALS, Group, labels
 from nfrl.reports.style import (
     FAINT,
     INK,
@@ -129,6 +129,8 @@ def score_by_goal(
 ) -> Figure | None:
     """Draw the score on each goal and their mean: bars with 95% intervals, seeds as dots.
 
+    The mean stands alone where there is one goal, or more than bars can show.
+
     Args:
         title: The figure's title.
         groups: The groups of one task.
@@ -141,7 +143,8 @@ def score_by_goal(
     scored = [group for group in groups if group.scored]
     if not scored:
         return None
-    goals = max(len(group.goals) for group in scored)
+    all_goals = max(len(group.goals) for group in scored)
+    goals = all_goals if 1 < all_goals <= MOST_GOALS else 0
     with house_style():
         figure = new_figure(3.1, title)
         axes = figure.subplots()
@@ -152,10 +155,9 @@ def score_by_goal(
         for index, (name, colour, group) in enumerate(
             zip(labels(scored), group_colours(scored), scored, strict=True)
         ):
-            values = [*group.goals, *[np.nan] * (goals - len(group.goals)), group.mean]
-            bounds = [*group.goal_intervals] or [(np.nan, np.nan)] * goals
-            bounds += [(np.nan, np.nan)] * (goals - len(bounds))
-            bounds.append(group.interval or (np.nan, np.nan))
+            unknown = (np.nan, np.nan)
+            values = [*_filled(group.goals, goals, np.nan), group.mean]
+            bounds = [*_filled(group.goal_intervals, goals, unknown), group.interval or unknown]
             x = places + (index - (len(scored) - 1) / 2) * width
             axes.bar(x, values, 0.92 * width, color=colour, label=name)
             _whiskers(axes, x, values, bounds)
@@ -178,8 +180,10 @@ def score_by_goal(
                 va="center",
                 fontsize=7.5,
             )
-        axes.axvline(goals - 0.325, color=FAINT, linewidth=0.9)
-        ticks = [*(f"goal {goal}" for goal in range(1, goals + 1)), "mean"]
+        if goals:
+            axes.axvline(goals - 0.325, color=FAINT, linewidth=0.9)
+        mean = "mean" if goals == all_goals or all_goals == 1 else f"mean of {all_goals} goals"
+        ticks = [*(f"goal {goal}" for goal in range(1, goals + 1)), mean]
         axes.set_xticks(places, ticks)
         axes.tick_params(axis="x", length=0)
         axes.set_xlim(places[0] - 0.5, places[-1] + 0.5)
@@ -187,6 +191,11 @@ def score_by_goal(
         axes.set_ylabel(measure)
         legend_below(figure, axes, columns=3)
     return figure
+
+
+def _filled(values: Sequence[Any], length: int, filler: Any) -> list[Any]:
+    """Cut or fill up to a length."""
+    return [*values, *[filler] * length][:length]
 
 
 def _whiskers(
@@ -201,7 +210,7 @@ def _whiskers(
 def _seeds(axes: Axes, x: NDArray[np.float64], group: Group, goals: int, width: float) -> None:
     offsets = np.linspace(-0.25, 0.25, len(group.records)) * width
     for offset, record in zip(offsets, group.records, strict=True):
-        scores = [*record.scores, *[np.nan] * (goals - len(record.scores)), record.score or 0.0]
+        scores = [*_filled(record.scores, goals, np.nan), record.score or 0.0]
         axes.scatter(
             x + offset,
             scores,

@@ -10,6 +10,9 @@ import numpy as np
 
 from nfrl.reports.records import Record
 
+MOST_GOALS = 12
+"""Up to so many goals a report shows each one's score."""
+
 Interval = tuple[float, float]
 _LEARNING = ("batch_size", "discount")
 _Settings = tuple[str, str, str, str, int, int, str]

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from nfrl.errors import UserError, unknown_name
 from nfrl.files import write_atomically
-from nfrl.reports.groups import Group, Interval, count, group_records, labels
+from nfrl.reports.groups import MOST_GOALS, Group, Interval, count, group_records, labels
 from nfrl.reports.records import Record
 from nfrl.reports.table import Cell, Table
 from nfrl.tasks.task import Task
@@ -118,7 +118,7 @@ def run_table(records: Iterable[Record], published: FindTask) -> Table:
                 *(Cell(first.task), Cell(name), score_cell(group, interval=False)),
                 Cell(interval_text(group.interval)),
                 Cell(f"{paper[0]:.3f}") if paper else _NONE,
-                Cell(" ".join(f"{score:.2f}" for score in group.goals) or "–"),
+                _by_goal(group.goals),
             )
         )
     return Table(
@@ -261,6 +261,13 @@ def ablation_table(records: Iterable[Record]) -> Table:
         left=3,
         note=_SPREAD,
     )
+
+
+def _by_goal(scores: Sequence[float]) -> Cell:
+    """Write each goal's score, if a line can hold them."""
+    if len(scores) > MOST_GOALS:
+        return Cell(f"{len(scores)} goals")
+    return Cell(" ".join(f"{score:.2f}" for score in scores)) if scores else _NONE
 
 
 def _mean_extra(records: Iterable[Record], field: str) -> float:
