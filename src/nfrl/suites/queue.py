@@ -8,9 +8,21 @@ import dataclasses
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+# Becomes the command, on its own cores. A program of its own, since this process may have threads
+# (JAX's) with whose locks a fork that runs Python would hang.
+_LAUNCH = """
+import os, signal, sys
+# Of what a shell started in the background, which ignores it, children inherit that.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, [int(core) for core in sys.argv[1].split(",")])
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,19 +97,12 @@ def _wait(processes: Sequence[subprocess.Popen], seconds: float) -> None:
 
 
 def _start(command: Sequence[str], log: Path, cores: set[int]) -> subprocess.Popen:
-    def on_own_cores() -> None:
-        # Of what a shell started in the background, which ignores it, children would inherit that.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, cores)
-
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         return subprocess.Popen(
-            command,
+            [sys.executable, "-c", _LAUNCH, ",".join(map(str, cores)), *command],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            preexec_fn=on_own_cores,
             start_new_session=True,  # Ctrl-C is ours to pass on, once
         )
