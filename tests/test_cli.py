@@ -153,6 +153,8 @@ def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refuse
         (("bench", "sample", "--batches", "0"), "1 or more"),
         (("bench", "data", "--datasets", "antmaze-large-v0"), "antmaze-large-navigate-v0"),
         (("bench", "data", "--workers", "0"), "at least 1"),
+        (("bench", "explore", "--batch-size", "0"), "batch-size must be at least 1"),
+        (("bench", "explore", "--batch-size", "1000000"), "more than the 25536 transitions"),
         (("train", "gcbc"), "an agent and a task"),
         (("train", "gcbc", MAZE, "--seeds", "1", "1"), "distinct"),
         (("train", "gcbc", MAZE, "--seeds", "-1"), "negative"),

@@ -76,6 +76,8 @@ class ExploreOptions:
     """Whose sizes: "paper" or "laptop"."""
     agents: tuple[str, ...] = tuple(EXPLORERS)
     """Which agents."""
+    batch_size: int | None = None
+    """Transitions an update, if not the preset's."""
     rounds: int = 3
     """How often each side is timed, an episode of all environments each time."""
     out: Path | None = None
@@ -206,9 +208,10 @@ def bench_explore(options: ExploreOptions) -> tuple[Table, dict[str, Any]]:
     figures: dict[str, Any] = {}
     with progress("measuring", len(options.agents), "agents") as update:
         for done, agent in enumerate(options.agents):
-            speed = exploring_speed(
-                *find_exploration(options.preset, agent, maze.name), maze, rounds=options.rounds
-            )
+            config, training = find_exploration(options.preset, agent, maze.name)
+            if options.batch_size is not None:
+                training = dataclasses.replace(training, batch_size=options.batch_size)
+            speed = exploring_speed(config, training, maze, rounds=options.rounds)
             parts = (speed.learning, speed.moving, speed.commanding)
             table.add_row(
                 agent,
@@ -219,7 +222,8 @@ def bench_explore(options: ExploreOptions) -> tuple[Table, dict[str, Any]]:
                 f"{speed.gain:.2f}x",
                 f"{speed.environment_steps_per_second:,.0f}",
             )
-            figures[agent] = dataclasses.asdict(speed) | {"gain": speed.gain}
+            of = {"batch_size": training.batch_size, "gain": speed.gain}
+            figures[agent] = dataclasses.asdict(speed) | of
             update(done + 1)
     about = {"preset": options.preset, "maze": maze.name, "rounds": options.rounds}
     return table, {**about, "agents": figures}
