@@ -17,11 +17,13 @@ from conftest import COMPILATION_CACHE, write_data
 
 from nfrl.agents import AGENTS
 from nfrl.agents.optimization import AdamW
+from nfrl.cli import bench
 from nfrl.cli.main import COMMANDS, main
 from nfrl.data import ogbench
 from nfrl.experiment import DatasetInfo, Experiment
 from nfrl.reports.records import load_records
 from nfrl.simulators import ENTRY_POINTS
+from nfrl.speed import ExploringSpeed
 from nfrl.tasks import TASKS, find_task
 from nfrl.training import checkpoints
 from nfrl.training.offline import OfflineTraining
@@ -173,6 +175,18 @@ def test_senseless_words_are_refused_before_any_work(
     monkeypatch.chdir(tmp_path)
     assert words in refused(*arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_explorers_are_measured_with_the_batch_size_asked_for(monkeypatch, tmp_path):
+    def measured(config, training, maze, rounds):
+        return ExploringSpeed(float(training.batch_size), *(6 * [1.0]))
+
+    monkeypatch.setattr(bench, "exploring_speed", measured)
+    out = tmp_path / "speed.json"
+    assert main(["bench", "explore", "--batch-size", "32", "--out", str(out)]) == 0
+    agents = json.loads(out.read_text())["agents"]
+    assert {figures["batch_size"] for figures in agents.values()} == {32}
+    assert {figures["steps_per_second"] for figures in agents.values()} == {32}
 
 
 def test_a_misspelt_option_is_answered_with_the_nearest(capsys):

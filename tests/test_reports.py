@@ -1,5 +1,6 @@
 """Reports: records in, tables, figures and pages out."""
 
+import dataclasses
 import json
 import multiprocessing
 import struct
@@ -383,15 +384,16 @@ def exploring(seed, later, **fields):
 
 
 def test_a_run_that_explored_says_what_it_saw_and_what_it_reached_late():
-    late = {"success_easy": 0.9, "success_hard": 0.5}
     found = records(
-        exploring(0, (0.5, 0.7, 0.6), coverage=1.0, **late),
-        exploring(1, (0.1, 0.3, 0.2), coverage=0.5, **late),
+        exploring(0, (0.5, 0.7, 0.9), coverage=1.0, success_easy=0.9, success_hard=0.5),
+        exploring(1, (0.1, 0.3, 0.8), coverage=0.5, success_easy=0.8, success_hard=0.0),
         make(),
     )
     (row,) = texts(exploring_table(found))
-    ends, later = "0.400 ± 0.283 (2)", "0.400"
-    assert row == ["point-u-maze", "nf-ugs", "1.5M", "0.75", ends, later, "0.90", "0.50"]
+    ends, later = "0.850 ± 0.071 (2)", "0.550"
+    assert row == ["point-u-maze", "nf-ugs", "1.5M", "0.75", ends, later, "0.85", "0.25"]
+    (row,) = texts(exploring_table([dataclasses.replace(record, curve=()) for record in found]))
+    assert row[5] == "–"
 
 
 def test_the_ablation_table_holds_the_papers_numbers():

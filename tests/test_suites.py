@@ -95,12 +95,20 @@ def test_of_several_seeds_the_lowest_is_told(tmp_path):
     result = {"status": "finished", "score": 0.9, "train_seconds": 1.0, **seen}
     for folder in planned.folders:
         folder.path.mkdir(parents=True)
-    second.write_result(result)
+    first.write_result(result)
     assert suite._state(planned) == "waiting"
-    first.write_result({**result, "score": 0.2})
+    second.write_result({**result, "score": 0.2})
     assert suite._state(planned).startswith("the lowest of 2 seeds: success 0.200")
-    second.write_result({**result, "status": "diverged"})
+    second.write_result({**result, "status": "diverged", "score": None})
     assert suite._state(planned) == "the lowest of 2 seeds: diverged"
+
+
+def test_of_several_seeds_the_one_furthest_behind_is_told(tmp_path):
+    planned = plan(("crl-uniform", "point-u-maze", "--seeds", "0", "1"), tmp_path)
+    for folder, step in zip(planned.folders, (1000, 300), strict=True):
+        folder.write_config({})
+        folder.append_metrics({"step": step})
+    assert suite._state(planned) == f"at step 300 of {planned.steps}"
 
 
 # The queue

@@ -222,8 +222,11 @@ def bench_explore(options: ExploreOptions) -> tuple[Table, dict[str, Any]]:
                 f"{speed.gain:.2f}x",
                 f"{speed.environment_steps_per_second:,.0f}",
             )
-            of = {"batch_size": training.batch_size, "gain": speed.gain}
-            figures[agent] = dataclasses.asdict(speed) | of
+            figures[agent] = {
+                "batch_size": training.batch_size,
+                **dataclasses.asdict(speed),
+                "gain": speed.gain,
+            }
             update(done + 1)
     about = {"preset": options.preset, "maze": maze.name, "rounds": options.rounds}
     return table, {**about, "agents": figures}

@@ -149,17 +149,19 @@ def _steps(plans: Sequence[Plan]) -> int:
 
 
 def _state(planned: Plan) -> str:
-    """Say how far the seed that is furthest behind has come."""
-    states = []
+    """Say how far the seed that is furthest behind has come; of finished ones, the lowest score."""
+    states: list[tuple[int, float, str]] = []
     for folder in planned.folders:
         result = folder.read_result()
-        if result is not None:
-            diverged = result["status"] == "diverged"
-            states.append((2, "diverged" if diverged else planned.describe(result)))
-        elif folder.is_begun:
-            states.append((1, f"at step {folder.last_step()} of {planned.steps}"))
+        if result is None:
+            step = folder.last_step() if folder.is_begun else -1
+            text = f"at step {step} of {planned.steps}" if folder.is_begun else "waiting"
+            states.append((0, step, text))
+        elif result["status"] == "diverged":
+            states.append((1, -1, "diverged"))
         else:
-            states.append((0, "waiting"))
-    progress, state = min(states)
-    several = progress == 2 and len(states) > 1
+            score = result["score"]
+            states.append((1, -1 if score is None else score, planned.describe(result)))
+    done, _, state = min(states)
+    several = done and len({value for _, value, _ in states}) > 1
     return f"the lowest of {len(states)} seeds: {state}" if several else state

@@ -36,6 +36,8 @@ def learning_curves(
 ) -> Figure | None:
     """Draw scores, log-likelihoods and losses against gradient steps and minutes.
 
+    And the share of a maze's cells seen, of agents that explore.
+
     Each seed is a light line, the mean over seeds a dark one, as far as every seed has come. What
     is dotted is of the training data. The loss of an agent that logs its likelihood is left out:
     it would be the same curve upside down.

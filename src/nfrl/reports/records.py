@@ -39,7 +39,8 @@ class Record:
         train_seconds: Time spent training.
         steps_per_second: Gradient steps per second.
         sample_ms: Milliseconds to sample one action.
-        curve: Step, seconds and score of each evaluation on the way, and a maze's coverage.
+        curve: Step, seconds and score of each evaluation on the way, and the share of a
+            maze's free cells seen by then.
         date: When it ended, in ISO 8601.
         status: ``finished``, or ``diverged``.
         extra: Whatever else the record says.

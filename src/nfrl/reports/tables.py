@@ -177,7 +177,7 @@ def exploring_table(records: Iterable[Record]) -> Table:
                     Cell(count(_mean_extra(seen, "environment_steps"))),
                     Cell(f"{_mean_extra(seen, 'coverage'):.2f}"),
                     score_cell(group, interval=False),
-                    Cell(f"{fmean(_later_score(record) for record in seen):.3f}"),
+                    _later_score(seen),
                     Cell(f"{_mean_extra(seen, 'success_easy'):.2f}"),
                     Cell(f"{_mean_extra(seen, 'success_hard'):.2f}"),
                 )
@@ -194,8 +194,8 @@ def exploring_table(records: Iterable[Record]) -> Table:
         note=(
             "Steps: of the environments. Cells seen: the share visited in training. Success: the "
             "share of evaluation goals reached (within 0.5 units); at the end, by the last "
-            "policy; over the second half, the mean of all evaluations since half of the training "
-            "time. Within 2 units, and of the goals called far: at the end. Means ± standard "
+            "policy; over the second half, the mean of all evaluations since half of the gradient "
+            "steps. Within 2 units, and of the goals called far: at the end. Means ± standard "
             "deviation over seeds (their number)."
         ),
     )
@@ -275,10 +275,15 @@ def _mean_extra(records: Iterable[Record], field: str) -> float:
     return fmean(record.extra[field] for record in records)
 
 
-def _later_score(record: Record) -> float:
-    """Return the mean of the evaluations in the second half of training; else the last one's."""
-    half = [point["score"] for point in record.curve if point["step"] >= record.steps / 2]
-    return fmean(half) if half else record.score or 0.0
+def _later_score(records: Sequence[Record]) -> Cell:
+    """Mean of the evaluations in the second half of training, if all records have their curve."""
+    means = []
+    for record in records:
+        half = [point["score"] for point in record.curve if point["step"] >= record.steps / 2]
+        if not half:
+            return _NONE
+        means.append(fmean(half))
+    return Cell(f"{fmean(means):.3f}")
 
 
 def task_measure(task: str, published: FindTask) -> str:

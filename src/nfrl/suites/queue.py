@@ -100,7 +100,7 @@ def _start(command: Sequence[str], log: Path, cores: set[int]) -> subprocess.Pop
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         return subprocess.Popen(
-            [sys.executable, "-c", _LAUNCH, ",".join(map(str, cores)), *command],
+            [sys.executable, "-I", "-c", _LAUNCH, ",".join(map(str, cores)), *command],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

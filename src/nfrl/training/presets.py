@@ -201,8 +201,8 @@ def _for_task(config: Any, task: Task) -> Any:
 
 # Small networks at one rate, for what takes time are the updates. The flow's goals are in units of
 # about the mazes' radius, and its training noise is the radius of success: with the paper's 0.05 it
-# fits ripples in p(g), and chases those. Few robots have many episodes one after the other, each
-# sent from where the last had come; and the buffer forgets nothing (docs/exploring.md).
+# fits ripples in p(g), and chases those. Few robots have many episodes one after the other, whose
+# goals are chosen by what the earlier ones saw; the buffer holds the whole run (docs/exploring.md).
 _EXPLORER = {"encoder": (128, 128), "actor_hidden": (128, 128), "learning_rate": 1e-3}
 LAPTOP_EXPLORING = ExploreTraining(
     environment_steps=1_500_000,
