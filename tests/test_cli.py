@@ -566,7 +566,8 @@ def test_the_making_of_data_is_measured(tmp_path, capsys):
     words = ["--datasets", "pointmaze-medium-navigate-v0", "--workers", "1", "--episodes", "10"]
     assert main(["bench", "data", *words, "--out", str(out)]) == 0
     speed = json.loads(out.read_text())["datasets"]["pointmaze-medium-navigate-v0"]
-    assert 0.01 * speed["simulator"] < speed["stored"]["1"] < speed["simulator"]
+    # Other load may slow either side; steps counted as episodes would be off by a hundred and more.
+    assert 0.02 < speed["stored"]["1"] / speed["simulator"] < 20
     assert "1 worker" in capsys.readouterr().out
 
 
