@@ -20,6 +20,16 @@ def test_lines_are_few(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_the_end_is_told_once(capsys):
+    with progress.progress("cube", 2, "episodes") as update:
+        for figures in ("a", "a", "b", "b"):
+            update(2, figures)
+    assert capsys.readouterr().err.splitlines() == [
+        "cube: 2/2 episodes, a, 0 s left",
+        "cube: 2/2 episodes, b, 0 s left",
+    ]
+
+
 def test_silence_on_request(capsys):
     with progress.progress("cube", 1, "episodes", show=False) as update:
         update(1)

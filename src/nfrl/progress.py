@@ -60,17 +60,20 @@ def _bar(title: str, total: int, unit: str, done: int) -> Iterator[Update]:
 
 
 def _lines(title: str, total: int, unit: str, done: int) -> Update:
-    before, start, spoken = done, time.monotonic(), time.monotonic()
+    before, start, spoken, last = done, time.monotonic(), time.monotonic(), ""
 
     def update(done: float, figures: str = "") -> None:
-        nonlocal spoken
+        nonlocal spoken, last
         now = time.monotonic()
         if done < total and now - spoken < SECONDS_BETWEEN_LINES:
             return
-        spoken = now
         rate = (done - before) / (now - start)
         left = f"{(total - done) / rate:.0f} s left" if rate > 0 else ""
         parts = [f"{title}: {done:.0f}/{total} {unit}", figures, left]
-        print(", ".join(filter(None, parts)), file=sys.stderr, flush=True)
+        line = ", ".join(filter(None, parts))
+        # What was done may be looked at again and again, while something else comes after it.
+        if line != last:
+            spoken, last = now, line
+            print(line, file=sys.stderr, flush=True)
 
     return update
