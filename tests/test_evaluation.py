@@ -19,6 +19,7 @@ from nfrl.evaluation.pool import WorkerError
 from nfrl.evaluation.result import Evaluation
 from nfrl.evaluation.rollout import evaluate
 from nfrl.evaluation.video import VideoUnavailable, record_video
+from nfrl.evaluation.worker import Config
 from nfrl.tasks.task import Task
 
 POINT = Task(
@@ -314,6 +315,16 @@ def test_workers_end_with_their_parent(death):
             time.sleep(0.05)
         assert time.monotonic() < deadline
         assert not Path(directory).exists()
+
+
+def test_a_worker_whose_parent_dies_while_it_is_at_work_leaves_nothing(tmp_path):
+    directory = tmp_path / "shared"
+    directory.mkdir()
+    worker = pool_module._start(Config("pointmaze-medium-v0", 1, 0, 1, 0, str(directory)))
+    worker.stdout.close()  # it makes its environment, and nobody is there to be told
+    worker.stdin.close()
+    assert worker.wait(timeout=60) == 0
+    assert not directory.exists()
 
 
 @pytest.mark.slow

@@ -107,6 +107,8 @@ def main() -> None:
     tempfile.tempdir = config.directory  # the mazes leave a file behind for each environment
     try:
         _serve(config, commands, replies)
+    except BrokenPipeError:
+        pass  # the parent was killed while this one was at work
     except Exception:
         os.write(replies, FAILED + traceback.format_exc().encode())
         sys.exit(1)
