@@ -153,15 +153,15 @@ def _state(planned: Plan) -> str:
     states: list[tuple[int, float, str]] = []
     for folder in planned.folders:
         result = folder.read_result()
-        if result is None:
-            step = folder.last_step() if folder.is_begun else -1
-            text = f"at step {step} of {planned.steps}" if folder.is_begun else "waiting"
-            states.append((0, step, text))
-        elif result["status"] == "diverged":
-            states.append((1, -1, "diverged"))
+        if result is not None:
+            score = -1 if result["score"] is None else result["score"]
+            diverged = result["status"] == "diverged"
+            states.append((1, score, "diverged" if diverged else planned.describe(result)))
+        elif folder.is_begun:
+            step = folder.last_step()
+            states.append((0, step, f"at step {step} of {planned.steps}"))
         else:
-            score = result["score"]
-            states.append((1, -1 if score is None else score, planned.describe(result)))
+            states.append((0, -1, "waiting"))
     done, _, state = min(states)
     several = done and len({value for _, value, _ in states}) > 1
     return f"the lowest of {len(states)} seeds: {state}" if several else state

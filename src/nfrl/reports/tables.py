@@ -263,29 +263,6 @@ def ablation_table(records: Iterable[Record]) -> Table:
     )
 
 
-def _by_goal(scores: Sequence[float]) -> Cell:
-    """Write each goal's score, if a line can hold them."""
-    if len(scores) > MOST_GOALS:
-        return Cell(f"{len(scores)} goals")
-    return Cell(" ".join(f"{score:.2f}" for score in scores)) if scores else _NONE
-
-
-def _mean_extra(records: Iterable[Record], field: str) -> float:
-    """Mean of a field that only some kinds of records have."""
-    return fmean(record.extra[field] for record in records)
-
-
-def _later_score(records: Sequence[Record]) -> Cell:
-    """Mean of the evaluations in the second half of training, if all records have their curve."""
-    means = []
-    for record in records:
-        half = [point["score"] for point in record.curve if point["step"] >= record.steps / 2]
-        if not half:
-            return _NONE
-        means.append(fmean(half))
-    return Cell(f"{fmean(means):.3f}")
-
-
 def task_measure(task: str, published: FindTask) -> str:
     """Say what a task's score is; of a task that is not known, a success rate."""
     try:
@@ -375,6 +352,29 @@ def update_readme(path: Path, tables: Sequence[Table]) -> None:
 
     data = block.sub(generated, text).encode()
     write_atomically(path, lambda file: file.write(data))
+
+
+def _by_goal(scores: Sequence[float]) -> Cell:
+    """Write each goal's score, if a line can hold them."""
+    if len(scores) > MOST_GOALS:
+        return Cell(f"{len(scores)} goals")
+    return Cell(" ".join(f"{score:.2f}" for score in scores)) if scores else _NONE
+
+
+def _mean_extra(records: Iterable[Record], field: str) -> float:
+    """Mean of a field that only some kinds of records have."""
+    return fmean(record.extra[field] for record in records)
+
+
+def _later_score(records: Sequence[Record]) -> Cell:
+    """Mean of the evaluations in the second half of training, if all records have their curve."""
+    means = []
+    for record in records:
+        half = [point["score"] for point in record.curve if point["step"] >= record.steps / 2]
+        if not half:
+            return _NONE
+        means.append(fmean(half))
+    return Cell(f"{fmean(means):.3f}")
 
 
 def _named(groups: Sequence[Group]) -> list[tuple[str, Group]]:
