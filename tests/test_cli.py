@@ -17,7 +17,7 @@ from conftest import COMPILATION_CACHE, write_data
 
 from nfrl.agents import AGENTS
 from nfrl.agents.optimization import AdamW
-from nfrl.cli import bench
+from nfrl.cli import bench, explore
 from nfrl.cli.main import COMMANDS, main
 from nfrl.data import ogbench
 from nfrl.experiment import DatasetInfo, Experiment
@@ -157,6 +157,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refuse
         (("bench", "data", "--workers", "0"), "at least 1"),
         (("bench", "explore", "--batch-size", "0"), "batch-size must be at least 1"),
         (("bench", "explore", "--batch-size", "1000000"), "more than the 25536 transitions"),
+        (("train", "crl-uniform", "point-u-maze", "--actor", "flow"), "--actor is for nf-ugs"),
         (("train", "gcbc"), "an agent and a task"),
         (("train", "gcbc", MAZE, "--seeds", "1", "1"), "distinct"),
         (("train", "gcbc", MAZE, "--seeds", "-1"), "negative"),
@@ -482,6 +483,13 @@ def test_a_configuration_is_read_back_as_it_was_written(agent, preset):
 
 
 # Exploration
+
+
+def test_the_actor_has_a_short_name():
+    options = explore.parse("nf-ugs", "point-u-maze", "laptop", ["--actor", "flow", "--steps", "9"])
+    assert options.agent.actor == "flow"
+    assert options.training.environment_steps == 9
+    assert explore.parse("nf-ugs", "point-u-maze", "laptop", []).agent.actor == "gaussian"
 
 
 def test_a_maze_is_explored_taken_up_and_reported(tmp_path, refused, capsys):

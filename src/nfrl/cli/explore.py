@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import tyro
 
 from nfrl.agents import EXPLORERS
+from nfrl.agents.soft_actor import ActorKind
 from nfrl.cli.finishing import finishing
 from nfrl.errors import UserError
 from nfrl.exploration import Exploration
@@ -35,6 +36,8 @@ class ExploreOptions(Generic[AgentConfigT]):
     for two processor cores and some minutes."""
     steps: int | None = None
     """Environment steps (the same as --training.environment-steps)."""
+    actor: ActorKind | None = None
+    """What nf-ugs samples actions from (the same as --agent.actor)."""
     seeds: tuple[int, ...] = (0,)
     """One run each; they explore together."""
     variant: str = ""
@@ -59,10 +62,15 @@ def parse(agent: str, maze: str, preset: PresetName, arguments: Sequence[str]) -
     )
     if len(set(options.seeds)) < len(options.seeds) or min(options.seeds, default=-1) < 0:
         raise UserError("seeds must be distinct, at least one, and none negative")
-    if options.steps is None:
-        return options
-    training = dataclasses.replace(options.training, environment_steps=options.steps)
-    return dataclasses.replace(options, training=training)
+    if options.steps is not None:
+        training = dataclasses.replace(options.training, environment_steps=options.steps)
+        options = dataclasses.replace(options, training=training)
+    if options.actor is not None:
+        if agent != "nf-ugs":
+            raise UserError(f"{agent} has a Gaussian actor; --actor is for nf-ugs")
+        values = dataclasses.replace(options.agent, actor=options.actor)
+        options = dataclasses.replace(options, agent=values)
+    return options
 
 
 def exploration(agent: str, maze: str, options: ExploreOptions) -> Exploration:
