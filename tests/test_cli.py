@@ -505,7 +505,8 @@ def test_a_maze_is_explored_taken_up_and_reported(tmp_path, refused, capsys):
     record, runs = tmp_path / "records.jsonl", tmp_path / "runs"
     command = ["train", "nf-ugs", "point-u-maze", *words, "--runs", str(runs)]
     assert main([*command, "--record", str(record)]) == 0
-    assert "of the cells seen" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "of the cells seen" in said
     run = runs / "point-u-maze" / "nf-ugs-laptop" / "seed-0"
     result = json.loads((run / "result.json").read_text())
     assert result["environment_steps"] == 640
@@ -516,6 +517,7 @@ def test_a_maze_is_explored_taken_up_and_reported(tmp_path, refused, capsys):
         "coverage": pytest.approx(result["coverage"], abs=1e-4),
     }
     assert (run / "figures" / "density.png").is_file()
+    assert f"maps in {run / 'figures'}" in said
 
     # A finished run stands; one without its result is finished again from its checkpoint.
     (run / "result.json").unlink()

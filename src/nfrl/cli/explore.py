@@ -105,8 +105,9 @@ def finish(exploration: Exploration, folders: Sequence[RunFolder], *, record: Pa
     for folder, result in zip(folders, results, strict=True):
         if record is not None:
             append_record(record, result)
-        draw_maze_figures(folder.path, folder.path / "figures")
-        print(f"{folder.path}: {describe(result)}")
+        figures = folder.path / "figures"
+        draw_maze_figures(folder.path, figures)
+        print(f"{folder.path}: {describe(result)}; maps in {figures}")
 
 
 def describe(result: dict[str, Any]) -> str:
