@@ -4,6 +4,8 @@ Every observation holds its row's number (and every action the row's negative), 
 says which rows it was made of.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -13,7 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfrl.data.dataset import Dataset
-from nfrl.data.samplers import sample_chunks, sample_goals, sample_transitions
+from nfrl.data.samplers import (
+    sample_chunk_transitions,
+    sample_chunks,
+    sample_goals,
+    sample_transitions,
+)
 
 LENGTHS = (6, 2, 9, 3)  # rows of each trajectory
 COUNT = 20_000
@@ -116,6 +123,46 @@ def test_transitions_hold_consecutive_rows(lengths, seed):
     np.testing.assert_array_equal(batch.next_actions[:, 0], -np.array(following))
 
 
+def slow_chunk_transition(dataset, t: int, chunk: int, discount: float):
+    """Walk one chunk step by step: its actions, reward, mask, and where it leads."""
+    last = int(dataset.last[t])
+    actions = [dataset.actions[min(t + i, last - 1)] for i in range(chunk)]
+    reward, mask, row = 0.0, 1.0, t
+    for i in range(min(chunk, last - t)):
+        if mask:
+            reward += discount**i * float(dataset.rewards[t + i])
+            mask *= float(dataset.masks[t + i])
+        row = t + i + 1
+    following = [dataset.actions[min(t + chunk + i, last - 1)] for i in range(chunk)]
+    mask *= discount ** (row - t - 1)
+    return np.concatenate(actions), reward, mask, row, np.concatenate(following)
+
+
+@given(lengths, st.integers(0, 1000), st.integers(1, 4))
+@settings(max_examples=10, deadline=None)
+def test_a_transition_over_a_chunk_is_its_steps_one_after_the_other(lengths, seed, chunk):
+    """Rewards are discounted and end with the episode; an agent's own discount makes gamma^n."""
+    rng = np.random.default_rng(seed)
+    dataset = dataclasses.replace(
+        numbered(lengths), masks=jnp.asarray(rng.choice([0.0, 1.0], sum(lengths), p=[0.3, 0.7]))
+    )
+    key = jr.key(seed)
+    batch = sample_chunk_transitions(dataset, key, 32, chunk=chunk, discount=0.5)
+    for i, t in enumerate(rows_of(batch.observations).tolist()):
+        actions, reward, mask, row, following = slow_chunk_transition(dataset, t, chunk, 0.5)
+        np.testing.assert_array_equal(batch.actions[i], actions)
+        np.testing.assert_allclose(batch.rewards[i], reward)
+        np.testing.assert_allclose(batch.masks[i], mask)
+        assert rows_of(batch.next_observations)[i] == row
+        np.testing.assert_array_equal(batch.next_actions[i], following)
+
+
+def test_a_chunk_of_one_is_a_transition():
+    single = sample_transitions(numbered(), jr.key(3), 64)
+    chunks = sample_chunk_transitions(numbered(), jr.key(3), 64, chunk=1, discount=0.9)
+    jax.tree.map(np.testing.assert_array_equal, single, chunks)
+
+
 # Goals
 
 
@@ -188,6 +235,9 @@ def test_chunks_and_histories_at_both_ends():
 
 SAMPLERS = {
     "transitions": lambda dataset, key: sample_transitions(dataset, key, 32),
+    "chunk transitions": lambda dataset, key: sample_chunk_transitions(
+        dataset, key, 32, chunk=3, discount=0.9
+    ),
     "goals": lambda dataset, key: sample_goals(dataset, key, 32, 0.9),
     "chunks": lambda dataset, key: sample_chunks(dataset, key, 32, history=2, chunk=3),
 }

@@ -7,6 +7,7 @@ from jaxtyping import PRNGKeyArray
 
 from nfrl.agents.agent import Agent, AgentConfig
 from nfrl.agents.bc import BCConfig
+from nfrl.agents.chunked import Chunkable, Chunked
 from nfrl.agents.crl import CRLConfig
 from nfrl.agents.diffusion_bc import DiffusionBCConfig
 from nfrl.agents.fm_bc import FMBCConfig
@@ -88,12 +89,15 @@ def build_agent(
     sizes = (observation_dim, action_dim)
     if not isinstance(config, tuple(IMITATION.values())):
         plain = cast(AgentConfig, config)
-        agent = plain.build(key, *sizes, steps)
-        if not plain.standardize:
-            return agent
-        if dataset is None:
-            return Standardized(agent, Normalizer.identity(observation_dim))
-        return Standardized(agent, Normalizer.standard(np.asarray(dataset.observations)))
+        chunk = plain.chunk if isinstance(plain, Chunkable) else 1
+        agent = plain.build(key, observation_dim, chunk * action_dim, steps)
+        if plain.standardize and dataset is None:
+            agent = Standardized(agent, Normalizer.identity(observation_dim))
+        elif plain.standardize:
+            normalizer = Normalizer.standard(np.asarray(dataset.observations))
+            agent = Standardized(agent, normalizer)
+        # Those that are blind to rewards have no discount.
+        return agent if chunk == 1 else Chunked.of(agent, chunk, getattr(plain, "discount", 1.0))
     if dataset is None:
         normalizers = Normalizers.identity(*sizes)
     else:

@@ -11,16 +11,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.chunked import Chunkable
 from nfrl.agents.gaussian import mean_network, unit_log_prob
 from nfrl.agents.optimization import AdamW, constant_adam, gradient_step, initial_state
-from nfrl.agents.standardized import Standardizable
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
 from nfrl.networks import MLP
 
 
 @dataclasses.dataclass(frozen=True)
-class BCConfig(Standardizable):
+class BCConfig(Chunkable):
     """BC with the values of FQL's paper."""
 
     hidden: tuple[int, ...] = (512, 512, 512, 512)

@@ -20,6 +20,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.agent import check_discount
+from nfrl.agents.chunked import Chunkable
 from nfrl.agents.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
 from nfrl.agents.flow_matching import VelocityField, integrate, matching_error
 from nfrl.agents.optimization import (
@@ -29,14 +30,13 @@ from nfrl.agents.optimization import (
     initial_state,
     join_metrics,
 )
-from nfrl.agents.standardized import Standardizable
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
 from nfrl.networks import MLP
 
 
 @dataclasses.dataclass(frozen=True)
-class FQLConfig(Standardizable):
+class FQLConfig(Chunkable):
     """FQL with its paper's values."""
 
     hidden: tuple[int, ...] = (512, 512, 512, 512)
@@ -59,6 +59,7 @@ class FQLConfig(Standardizable):
     """Adam, 3e-4, for policy, flow and critic each."""
 
     def __post_init__(self):
+        super().__post_init__()
         check_discount(self.discount)
 
     def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "FQL":

@@ -16,9 +16,9 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.agent import check_discount
+from nfrl.agents.chunked import Chunkable
 from nfrl.agents.critics import Critic, aggregate, follow, td_loss, td_target
 from nfrl.agents.optimization import AdamW, constant_adam, gradient_step, initial_state
-from nfrl.agents.standardized import Standardizable
 from nfrl.data.samplers import Transitions
 from nfrl.errors import UserError
 from nfrl.networks import MLP
@@ -27,7 +27,7 @@ States = tuple[optax.OptState, optax.OptState]
 
 
 @dataclasses.dataclass(frozen=True)
-class ImplicitQConfig(Standardizable):
+class ImplicitQConfig(Chunkable):
     """What the value and the Q-functions are; the defaults are those of FQL's repository."""
 
     critic: tuple[int, ...] = (512, 512, 512, 512)
@@ -42,6 +42,7 @@ class ImplicitQConfig(Standardizable):
     """Adam, 3e-4, for value and critic each."""
 
     def __post_init__(self):
+        super().__post_init__()
         check_discount(self.discount)
         if not 0 < self.expectile < 1:
             raise UserError(f"expectile must lie in (0, 1); got {self.expectile}")

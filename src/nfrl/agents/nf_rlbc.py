@@ -19,6 +19,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.agent import check_discount
+from nfrl.agents.chunked import Chunkable
 from nfrl.agents.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
 from nfrl.agents.flow_policy import FlowPolicy, FlowPolicyConfig
 from nfrl.agents.optimization import (
@@ -28,7 +29,6 @@ from nfrl.agents.optimization import (
     initial_state,
     join_metrics,
 )
-from nfrl.agents.standardized import Standardizable
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
 
@@ -37,7 +37,7 @@ ACTION_LIMIT = 1 - 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
-class NFRLBCConfig(Standardizable, FlowPolicyConfig):
+class NFRLBCConfig(Chunkable, FlowPolicyConfig):
     """NF-RLBC with the paper's values."""
 
     critic: tuple[int, ...] = (512, 512, 512, 512)
@@ -62,6 +62,7 @@ class NFRLBCConfig(Standardizable, FlowPolicyConfig):
     """Adam, 1e-4 (the code), for policy and critic each."""
 
     def __post_init__(self):
+        super().__post_init__()
         check_discount(self.discount)
 
     def build(

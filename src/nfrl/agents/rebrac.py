@@ -20,6 +20,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nfrl.agents.agent import check_discount
+from nfrl.agents.chunked import Chunkable
 from nfrl.agents.critics import Critic, aggregate, follow, td_loss, td_target
 from nfrl.agents.gaussian import mean_network
 from nfrl.agents.optimization import (
@@ -29,14 +30,13 @@ from nfrl.agents.optimization import (
     initial_state,
     join_metrics,
 )
-from nfrl.agents.standardized import Standardizable
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
 from nfrl.networks import MLP
 
 
 @dataclasses.dataclass(frozen=True)
-class ReBRACConfig(Standardizable):
+class ReBRACConfig(Chunkable):
     """ReBRAC with the values of FQL's repository."""
 
     hidden: tuple[int, ...] = (512, 512, 512, 512)
@@ -61,6 +61,7 @@ class ReBRACConfig(Standardizable):
     """Adam, 3e-4, for actor and critic each."""
 
     def __post_init__(self):
+        super().__post_init__()
         check_discount(self.discount)
 
     def build(

@@ -10,7 +10,10 @@ from nfrl.data.dataset import Dataset
 
 
 class Transitions(NamedTuple):
-    """A batch of (s, a, r, mask, s'); the mask is 0 where the episode ends, else 1."""
+    """A batch of (s, a, r, mask, s'); the mask is 0 where the episode ends, else 1.
+
+    Of chunks: see :func:`sample_chunk_transitions`.
+    """
 
     observations: Float[Array, "batch observation"]
     actions: Float[Array, "batch action"]
@@ -51,6 +54,38 @@ def sample_transitions(dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> 
         dataset.masks[rows],
         dataset.observations[rows + 1],
         dataset.actions[jnp.minimum(rows + 1, dataset.last[rows] - 1)],
+    )
+
+
+def sample_chunk_transitions(
+    dataset: Dataset, key: PRNGKeyArray, batch_size: int, *, chunk: int, discount: float
+) -> Transitions:
+    """Draw transitions over ``chunk`` steps, whose actions are one: (batch, chunk * action).
+
+    The reward is sum_i discount^i r_{t+i}, up to where the episode or the trajectory ends, and the
+    mask is discount^(n - 1) after n steps, or 0 where the episode ended on the way: an agent that
+    multiplies it by its discount values the next observation at discount^n. Past a trajectory's end
+    its last action is repeated, as by :func:`sample_chunks`.
+    """
+    assert dataset.rewards is not None, "the data have no rewards"
+    assert dataset.masks is not None
+    rows = _rows(dataset, key, batch_size)[:, None]
+    last = dataset.last[rows] - 1
+    place = jnp.arange(chunk)
+    steps = jnp.minimum(rows + place, last)
+    goes_on = jnp.cumprod(dataset.masks[steps], axis=1)
+    # Of a step: whether the chunk reaches it before the episode's or the trajectory's end.
+    before = jnp.pad(goes_on[:, :-1], ((0, 0), (1, 0)), constant_values=1.0)
+    reached = before * (rows + place <= last)
+    taken = jnp.minimum(last[:, 0] - rows[:, 0] + 1, chunk)
+    following = jnp.minimum(rows + chunk + place, last)
+    return Transitions(
+        dataset.observations[rows[:, 0]],
+        dataset.actions[steps].reshape(batch_size, -1),
+        (discount**place * reached * dataset.rewards[steps]).sum(1),
+        discount ** (taken - 1.0) * goes_on[:, -1],
+        dataset.observations[rows[:, 0] + taken],
+        dataset.actions[following].reshape(batch_size, -1),
     )
 
 
