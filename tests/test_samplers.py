@@ -236,7 +236,7 @@ def test_chunks_and_histories_at_both_ends():
 SAMPLERS = {
     "transitions": lambda dataset, key: sample_transitions(dataset, key, 32),
     "chunk transitions": lambda dataset, key: sample_chunk_transitions(
-        dataset, key, 32, chunk=3, discount=0.9
+        dataset, key, 32, chunk=3, discount=0.5
     ),
     "goals": lambda dataset, key: sample_goals(dataset, key, 32, 0.9),
     "chunks": lambda dataset, key: sample_chunks(dataset, key, 32, history=2, chunk=3),
