@@ -21,6 +21,7 @@ from nfrl.agents import (
     IQLConfig,
     NFRLBCConfig,
     ReBRACConfig,
+    build_agent,
 )
 from nfrl.agents.critics import aggregate, td_target
 from nfrl.agents.diffusion import noise_error, sample, variance_preserving
@@ -224,6 +225,31 @@ def test_values_are_those_of_dynamic_programming(name, trained):
     expected = solve(lambda q: (1 - right) * q[:, 0] + right * q[:, 1])
     assert np.abs(expected - solve(lambda q: q.max(1))).max() < 0.5
     np.testing.assert_allclose(table_of(agent), expected, atol=0.2)
+
+
+def test_values_of_chunks_are_those_of_dynamic_programming(chain):
+    """Of two steps chosen at once: each chunk's own rewards, then the best chunk that follows."""
+    agent = build_agent(dataclasses.replace(TINY["nf-rlbc"], chunk=2), jr.key(0), STATES, ACTION, 0)
+    draw_chunks = jax.jit(lambda key: agent.draw(chain, key, BATCH))
+    for key in jr.split(jr.key(1), STEPS):
+        agent, _ = update(agent, draw_chunks(key), key)
+
+    chunks = [(first, second) for first in (-1, 1) for second in (-1, 1)]
+    expected = np.zeros((STATES, len(chunks)))
+    for _ in range(100):
+        value = expected.max(1)
+        for state in range(STATES - 1):
+            for i, (first, second) in enumerate(chunks):
+                middle = successor(state, first)
+                rest = -1 + DISCOUNT * value[successor(middle, second)]
+                expected[state, i] = -1 + (DISCOUNT * rest if middle < STATES - 1 else 0.0)
+    actions = jnp.array([[0.65 * first, 0, 0.65 * second, 0] for first, second in chunks])
+    found = [q_of(agent.agent.critic, state, actions).mean(-1) for state in jnp.eye(STATES)]
+    np.testing.assert_allclose(found, expected, atol=0.4)
+
+    plans = jax.vmap(lambda key: agent.act_chunk(jnp.eye(STATES)[:1], key))(jr.split(jr.key(2), 64))
+    assert plans.shape == (64, 2, ACTION)
+    assert (plans[:, :, 0] > 0).mean() > 0.9, "from the first state both steps go to the right"
 
 
 def test_implicit_values_are_expectiles(trained):

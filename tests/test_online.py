@@ -145,3 +145,5 @@ def test_an_episode_depends_on_its_number_and_its_actions_alone():
 def test_only_agents_that_can_go_on_do(capsys):
     assert main(["train", "iql", TASK, "--online-steps", "100"]) == 2
     assert "nf-rlbc and fql" in capsys.readouterr().err
+    assert main(["train", "fql", TASK, "--online-steps", "100", "--agent.chunk", "5"]) == 2
+    assert "chunk 1" in capsys.readouterr().err
