@@ -31,6 +31,7 @@ from nfrl.agents.optimization import (
 )
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
+from nfrl.errors import UserError
 
 # Data clipped to this leave a flow's density finite next to a bound (the code's value).
 ACTION_LIMIT = 1 - 1e-5
@@ -52,6 +53,9 @@ class NFRLBCConfig(Chunkable, FlowPolicyConfig):
     """lambda, the weight of the policy's entropy; 0 in all the paper's runs."""
     aggregate: Aggregate = "min"
     """Of the target critics; "mean" for antsoccer."""
+    candidates: int = 1
+    """Actions that are sampled for each one taken, of which the one of highest Q is: in the
+    environment, and in the critic's target. 1 in the paper."""
     normalize_q: bool = False
     """Divide the actor's Q by its mean magnitude."""
     noise: float = 0.0
@@ -64,6 +68,8 @@ class NFRLBCConfig(Chunkable, FlowPolicyConfig):
     def __post_init__(self):
         super().__post_init__()
         check_discount(self.discount)
+        if self.candidates < 1:
+            raise UserError(f"candidates must be at least 1; got {self.candidates}")
 
     def build(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
@@ -136,15 +142,25 @@ class NFRLBC(eqx.Module):
         goal: Float[Array, " observation"],
         key: PRNGKeyArray,
     ) -> Float[Array, " action"]:
-        """Sample an action, clipped to [-1, 1]; the goal is not used."""
+        """Sample an action, clipped to [-1, 1], or the best of several; the goal is not used."""
         noise = self.config.noise if self.config.denoising else 0.0
-        return self.policy.act(key, noise, observation)
+
+        def sample(key: PRNGKeyArray) -> Array:
+            return self.policy.act(key, noise, observation)
+
+        if self.config.candidates == 1:
+            return sample(key)
+        actions = jax.vmap(sample)(jr.split(key, self.config.candidates))
+        values = jax.vmap(self.critic, in_axes=(None, 0))(observation, actions)
+        return actions[jnp.argmax(aggregate(values, self.config.aggregate))]
 
     def _target(self, batch: Transitions, key: PRNGKeyArray) -> Float[Array, " batch"]:
         conditions = self.policy.conditions(batch.next_observations)
-        actions = jnp.clip(self.policy.flow.sample(key, (), conditions), -1, 1)
-        values = self.target_critic.batch(batch.next_observations, actions)
-        return td_target(batch, aggregate(values, self.config.aggregate), self.config.discount)
+        shape = (self.config.candidates,)
+        actions = jnp.clip(self.policy.flow.sample(key, shape, conditions), -1, 1)
+        each = jax.vmap(self.target_critic.batch, in_axes=(None, 0))
+        values = aggregate(each(batch.next_observations, actions), self.config.aggregate).max(0)
+        return td_target(batch, values, self.config.discount)
 
     def _actor_loss(
         self, policy: FlowPolicy, batch: Transitions, key: PRNGKeyArray
