@@ -129,7 +129,7 @@ class Point(eqx.Module):
         return observations
 
     def sample(self, key, shape, conditions):
-        return self.actions
+        return jnp.broadcast_to(self.actions, (*shape, *self.actions.shape))
 
     def noisy_log_prob(self, actions, conditions, key, noise):
         return jnp.zeros(())
@@ -614,6 +614,33 @@ def test_fqls_loss(agents, monkeypatch):
     found, metrics = loss(batch)
     np.testing.assert_allclose(metrics["distillation"], distance, rtol=1e-4)
     np.testing.assert_allclose(found, 0.3 * distance - q, rtol=1e-4)
+
+
+def test_of_several_candidates_the_best_is_taken(agents):
+    """Where Q grows with an action's first coordinate: in acting as in the critic's target."""
+
+    class Climb(eqx.Module):
+        def __call__(self, observation, action):
+            return action[:1]
+
+        def batch(self, observations, actions):
+            return actions[:, :1]
+
+    plain = dataclasses.replace(agents["nf-rlbc"], critic=Climb(), target_critic=Climb())
+    choosing = with_config(plain, candidates=8)
+    batch, keys = draw(0), jr.split(jr.key(0), 200)
+    for agent, best in ((plain, 1), (choosing, 8)):
+        taken = act(agent, batch.observations[0], keys)[:, 0]
+        target = jax.vmap(partial(agent._target, batch))(keys[:50])
+        value = (target - batch.rewards)[:, batch.masks > 0] / DISCOUNT
+        samples = jax.vmap(lambda key: plain.policy.act(key, 0.0, batch.observations[0]))(
+            jr.split(jr.key(1), 200 * best)
+        )
+        expected = samples[:, 0].reshape(200, best).max(1)
+        assert abs(taken.mean() - expected.mean()) < 0.15
+        conditions = plain.policy.conditions(batch.next_observations)
+        several = jnp.clip(plain.policy.flow.sample(jr.key(2), (50, best), conditions), -1, 1)
+        assert abs(value.mean() - several[:, :, batch.masks > 0, 0].max(1).mean()) < 0.1
 
 
 @pytest.mark.parametrize("name", ["ifql", "idql"])
