@@ -91,10 +91,12 @@ def build_agent(
         plain = cast(AgentConfig, config)
         chunk = plain.chunk if isinstance(plain, Chunkable) else 1
         agent = plain.build(key, observation_dim, chunk * action_dim, steps)
-        if plain.standardize and dataset is None:
-            agent = Standardized(agent, Normalizer.identity(observation_dim))
-        elif plain.standardize:
-            normalizer = Normalizer.standard(np.asarray(dataset.observations))
+        if plain.standardize:
+            normalizer = (
+                Normalizer.identity(observation_dim)
+                if dataset is None
+                else Normalizer.standard(np.asarray(dataset.observations))
+            )
             agent = Standardized(agent, normalizer)
         # Those that are blind to rewards have no discount.
         return agent if chunk == 1 else Chunked.of(agent, chunk, getattr(plain, "discount", 1.0))

@@ -24,7 +24,7 @@ from nfrl.reports.modes import mode_samples
 from nfrl.reports.style import png
 from nfrl.speed import collecting_speed, exploring_speed, sampling_milliseconds, training_speed
 from nfrl.tasks import find_task
-from nfrl.training.presets import SUITES, PresetName, find_exploration, find_preset
+from nfrl.training.presets import SUITES, Preset, PresetName, find_exploration, find_preset
 
 # Sizes of cube-single: neither needs the simulator to be started.
 OBSERVATION_DIM, ACTION_DIM = 28, 5
@@ -41,7 +41,7 @@ class TrainOptions:
     """Measure training on cube-single's sizes (28 observed numbers, 5-d actions)."""
 
     preset: PresetName = "paper"
-    """Whose networks: "paper" or "laptop"."""
+    """Whose networks and batches: "paper" or "laptop"."""
     agents: tuple[str, ...] = ("nf-gcbc", "gcbc", "fm-gcbc")
     """Which agents."""
     steps: int = 50
@@ -146,20 +146,32 @@ def bench_train(options: TrainOptions) -> tuple[Table, dict[str, Any]]:
     """Time training: compiled chunks, the plain loop, and the bare matrix products."""
     _check("agent", options.agents, AGENTS)
     table = Table(
-        "agent", "parameters", "steps/s", "plain loop", "gain", "GFLOP/s", "products alone", "share"
+        "agent",
+        "parameters",
+        "batch",
+        "steps/s",
+        "plain loop",
+        "gain",
+        "GFLOP/s",
+        "products alone",
+        "share",
     )
     figures: dict[str, Any] = {}
     for agent in options.agents:
+        preset = _preset(agent, options.preset)
+        batch_size = preset.training.batch_size
         speed = training_speed(
-            _config(agent, options.preset),
+            preset.agent,
             observation_dim=OBSERVATION_DIM,
             action_dim=ACTION_DIM,
+            batch_size=batch_size,
             steps=options.steps,
             rounds=options.rounds,
         )
         table.add_row(
             agent,
             f"{speed.parameters:,}",
+            str(batch_size),
             f"{speed.steps_per_second:.1f}",
             f"{speed.plain_steps_per_second:.1f}",
             f"{speed.gain:.2f}x",
@@ -168,6 +180,7 @@ def bench_train(options: TrainOptions) -> tuple[Table, dict[str, Any]]:
             "" if speed.share_of_products is None else f"{speed.share_of_products:.0%}",
         )
         figures[agent] = dataclasses.asdict(speed) | {
+            "batch_size": batch_size,
             "gain": speed.gain,
             "share_of_products": speed.share_of_products,
         }
@@ -183,7 +196,7 @@ def bench_sample(options: SampleOptions) -> tuple[Table, dict[str, Any]]:
     table = Table("agent", *(f"{batch} action{'s' * (batch > 1)}, ms" for batch in batches))
     figures: dict[str, Any] = {}
     for agent in options.agents:
-        config = _config(agent, options.preset)
+        config = _preset(agent, options.preset).agent
         built = build_agent(config, jr.key(0), OBSERVATION_DIM, ACTION_DIM, 1)
         times = {batch: sampling_milliseconds(built, OBSERVATION_DIM, batch) for batch in batches}
         table.add_row(agent, *(f"{value:.2f}" for value in times.values()))
@@ -305,6 +318,6 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.0f}"
 
 
-def _config(agent: str, preset: PresetName) -> Any:
+def _preset(agent: str, name: PresetName) -> Preset:
     task = next(TASK_OF[suite] for suite, (_, fitting) in SUITES.items() if agent in fitting)
-    return find_preset(preset, agent, find_task(task)).agent
+    return find_preset(name, agent, find_task(task))
