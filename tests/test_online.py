@@ -9,13 +9,15 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from nfrl.agents import NFRLBCConfig
+from nfrl.agents import NFRLBCConfig, build_agent
 from nfrl.cli.main import main
 from nfrl.collect.rewarded import RewardedEnvironment, Step
 from nfrl.data.dataset import Dataset
 from nfrl.data.experience import Experience, add, empty_replay
 from nfrl.errors import UserError
+from nfrl.experiment import DatasetInfo, Experiment, run
 from nfrl.training import checkpoints, online
+from nfrl.training.offline import OfflineTraining
 from nfrl.training.online import ROLLOUT, OnlineSteps, draw_from_both, go_online, load_online
 from nfrl.training.run import RunFolder
 
@@ -41,6 +43,12 @@ def agent():
     return CONFIG.build(jr.key(0), 3, 2, 100)
 
 
+@pytest.fixture(scope="module")
+def planner():
+    """Return an agent that chooses two actions at once."""
+    return build_agent(dataclasses.replace(CONFIG, chunk=2, discount=0.5), jr.key(0), 3, 2, 100)
+
+
 class Corridor:
     """Stands in for a simulator: walks to the right as the first action says, five steps long."""
 
@@ -53,8 +61,8 @@ class Corridor:
         self.time += 1
         self.state = reached = np.abs(self.state + np.float32(0.1) * np.abs(action[0]))
         ended = self.time == 5
-        following = self.begin(self.episode + 1) if ended else reached
-        return Step(-1.0, 1.0, reached, following, False, ended)
+        time, following = self.time, self.begin(self.episode + 1) if ended else reached
+        return Step(-time, 1.0, reached, following, False, ended)
 
 
 @pytest.mark.parametrize("count", [0, 19, 57, 570])
@@ -74,7 +82,30 @@ def test_every_transition_old_or_new_is_as_likely(agent, data, count):
         assert (values[~is_new] < 0).all()
 
 
-def test_a_resumed_run_is_an_uninterrupted_one_to_the_bit(agent, data, tmp_path, monkeypatch):
+def test_a_chunk_is_a_transition_that_counts_as_its_steps(planner, data):
+    ones = jnp.ones((30, 4))
+    new = Experience(ones[:, :3], ones, ones[:, 0], ones[:, 0], ones[:, :3])
+    replay = add(empty_replay(300, 3, 4), new)
+    batch = draw_from_both(planner, data, replay, jr.key(1), 20_000)
+    share = 2 * 30 / (2 * 30 + 57)
+    assert abs((np.asarray(batch.rewards) > 0).mean() - share) < 4 * np.sqrt(0.25 / 20_000)
+
+    corridor, tally = Corridor(), online._Tally()
+    observation = corridor.begin(0)
+    act = lambda *_: np.full((1, 4), 0.5, np.float32)  # noqa: E731
+    rows, _ = online._roll_out(act, corridor, observation, 0, tally, 2, 0.5)
+    # Episodes of five steps, whose rewards are -1, -2, ...: two chunks and a half.
+    chunks = [(-1 - 0.5 * 2, 0.5), (-3 - 0.5 * 4, 0.5), (-5, 1.0)]
+    expected = (chunks * 4)[: ROLLOUT // 2]
+    np.testing.assert_allclose(np.stack((rows.rewards, rows.masks), 1), expected)
+    assert rows.actions.shape == (ROLLOUT // 2, 4)
+    advance = (rows.next_observations - rows.observations)[:, 0]
+    np.testing.assert_allclose(advance, ([0.1, 0.1, 0.05] * 4)[: ROLLOUT // 2], atol=1e-6)
+
+
+@pytest.mark.parametrize("which", ["agent", "planner"])
+def test_a_resumed_run_is_an_uninterrupted_one_to_the_bit(which, data, tmp_path, request):
+    agent = request.getfixturevalue(which)
     training = OnlineSteps(6 * ROLLOUT, 8, log_every=ROLLOUT, checkpoint_every=2 * ROLLOUT)
     whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
     last = go_online(whole, agent, Corridor(), data, training, seed=3)
@@ -99,7 +130,9 @@ def test_a_resumed_run_is_an_uninterrupted_one_to_the_bit(agent, data, tmp_path,
     assert lines[0] == lines[1]
     assert len(lines[0]) == 6
 
-    loaded = load_online(whole, CONFIG.build(jr.key(9), 3, 2, 100), (3, 2), training.steps)
+    config = dataclasses.replace(CONFIG, chunk=1 if which == "agent" else 2)
+    like = build_agent(config, jr.key(9), 3, 2, 100)
+    loaded = load_online(whole, like, (3, 2), training.steps)
     for a, b in zip(jax.tree.leaves(loaded.policy), jax.tree.leaves(last.policy), strict=True):
         np.testing.assert_array_equal(a, b)
     before = agent.policy.encoder.layers[0].weight
@@ -145,5 +178,15 @@ def test_an_episode_depends_on_its_number_and_its_actions_alone():
 def test_only_agents_that_can_go_on_do(capsys):
     assert main(["train", "iql", TASK, "--online-steps", "100"]) == 2
     assert "nf-rlbc and fql" in capsys.readouterr().err
-    assert main(["train", "fql", TASK, "--online-steps", "100", "--agent.chunk", "5"]) == 2
-    assert "chunk 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("chunk", "steps", "says"), [(3, 100, "chunk"), (1, 30, "multiple")])
+def test_what_cannot_go_on_is_refused_before_the_offline_run(chunk, steps, says, tmp_path):
+    config = dataclasses.replace(CONFIG, chunk=chunk)
+    nowhere = DatasetInfo("no-data", str(tmp_path / "none.npz"), "file", 0, 3, 2, "")
+    experiment = Experiment(
+        TASK, "nf-rlbc", "laptop", "", (0,), config, OfflineTraining(10), nowhere, 0, 0, steps
+    )
+    with pytest.raises(UserError, match=says):
+        run(experiment, experiment.run_folders(tmp_path))
+    assert not list(tmp_path.iterdir())

@@ -38,7 +38,7 @@ from nfrl.training.offline import (
     load_agent,
     train,
 )
-from nfrl.training.online import OnlineSteps, go_online, load_online
+from nfrl.training.online import OnlineSteps, check_chunk, go_online, load_online
 from nfrl.training.run import RunFolder
 
 PACKAGES = ("nfrl", "jax", "equinox", "flowjax", "optax", "numpy", "ogbench", "mujoco", "gymnasium")
@@ -227,6 +227,9 @@ def _run_online(
     show: bool,
 ) -> list[dict[str, Any]]:
     """Go on from the offline run, which is made first if it is not there."""
+    # Refused before the offline run, not after it.
+    check_chunk(getattr(experiment.agent_config, "chunk", 1))
+    steps = OnlineSteps(experiment.online_steps, experiment.training.batch_size)
     task, offline = find_task(experiment.task), experiment.offline
     root = folders[0].path.parent.parent.parent
     befores = offline.run_folders(root)
@@ -252,7 +255,7 @@ def _run_online(
                 load_trained(offline, before),
                 RewardedEnvironment(task.environment, task.horizon, seed),
                 dataset,
-                OnlineSteps(experiment.online_steps, experiment.training.batch_size),
+                steps,
                 seed=seed,
                 report=report,
             )

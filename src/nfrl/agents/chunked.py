@@ -92,6 +92,15 @@ class Chunked(eqx.Module):
         """Return the agent's metrics of held-out chunks."""
         return self.agent.validate(batch, key)
 
+    def act(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " observation"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, " chunk*action"]:
+        """Choose the next actions as the agent does: laid out as one vector, in [-1, 1]."""
+        return self.agent.act(observation, goal, key)
+
     def act_chunk(
         self, history: Float[Array, "1 observation"], key: PRNGKeyArray
     ) -> Float[Array, "chunk action"]:

@@ -165,8 +165,6 @@ def train(agent: str, task: Task, options: TrainOptions) -> list[RunFolder]:
         raise UserError(f"workers must be at least 1, not {options.workers}")
     if options.online_steps and agent not in ONLINE:
         raise UserError(f"--online-steps is for {' and '.join(ONLINE)}, not for {agent}")
-    if options.online_steps and getattr(options.agent, "chunk", 1) > 1:
-        raise UserError("--online-steps is for agents that choose one action at a time: chunk 1")
     data_file = make_data(task, options)
     experiment = Experiment(
         task=task.name,

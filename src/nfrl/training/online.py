@@ -3,6 +3,9 @@
 A batch is drawn from the offline data and the new experience together, each transition as likely as
 any other. A new episode begins at every checkpoint, so that a checkpoint (agent and replay) is all
 that the rest of the run depends on: a resumed run is an uninterrupted one to the bit.
+
+An agent that chooses chunks of h actions stores each that it executed as one transition, which is
+drawn as often as h.
 """
 
 import dataclasses
@@ -20,8 +23,9 @@ from jaxtyping import Array, PRNGKeyArray
 
 from nfrl.agents import Agent
 from nfrl.agents.acting import Act, compile_act
+from nfrl.agents.chunked import Chunked
 from nfrl.agents.optimization import mean_metrics
-from nfrl.collect.rewarded import RewardedEnvironment
+from nfrl.collect.rewarded import RewardedEnvironment, Step
 from nfrl.data.dataset import Dataset
 from nfrl.data.experience import Experience, Replay, add, empty_replay, sample
 from nfrl.data.samplers import Transitions
@@ -40,7 +44,8 @@ class OnlineSteps:
     """How long, and how often things are written down."""
 
     steps: int
-    """Environment steps, with a gradient step each."""
+    """Environment steps, with a gradient step each; a chunk that an episode's end cuts short counts
+    as whole."""
     batch_size: int = 256
     """Transitions a gradient step."""
     log_every: int = 1000
@@ -85,11 +90,13 @@ def go_online(
         The trained agent.
 
     Raises:
+        UserError: See :func:`check_chunk`.
         NonFiniteLossError: A loss was not finite.
         KeyboardInterrupt: What came after the last checkpoint is lost.
     """
-    observation_dim, action_dim = dataset.observations.shape[1], dataset.actions.shape[1]
-    replay = empty_replay(training.steps, observation_dim, action_dim)
+    check_chunk(_chunk_of(agent)[0])
+    sizes = (dataset.observations.shape[1], dataset.actions.shape[1])
+    replay = _room_for(agent, sizes, training.steps)
     found = checkpoints.steps_in(run.checkpoints)
     start = max(found, default=0)
     if start:
@@ -107,7 +114,9 @@ def go_online(
             if step % training.checkpoint_every == 0:
                 # Numbers of episodes that no stretch between checkpoints shares with another.
                 observation = environment.begin(step)
-            new, observation = _roll_out(policy_of(agent), environment, observation, step, tally)
+            new, observation = _roll_out(
+                policy_of(agent), environment, observation, step, tally, *_chunk_of(agent)
+            )
             agent, replay, metrics = learn(agent, replay, new, jr.key(seed), step)
             rows.append(metrics)
             step += ROLLOUT
@@ -136,8 +145,32 @@ def load_online(run: RunFolder, agent: Agent, dataset_shape: tuple[int, int], st
     found = checkpoints.steps_in(run.checkpoints)
     if not found:
         raise UserError(f"{run.path} has no checkpoint yet")
-    replay = empty_replay(steps, *dataset_shape)
+    replay = _room_for(agent, dataset_shape, steps)
     return checkpoints.load(found[max(found)], (agent, replay))[0]
+
+
+def check_chunk(chunk: int) -> None:
+    """Refuse chunks that do not fill what is executed between two calls of the updates.
+
+    Raises:
+        UserError: It is such a one.
+    """
+    if ROLLOUT % chunk:
+        raise UserError(f"to go on online, chunk must divide {ROLLOUT}; got {chunk}")
+
+
+def _chunk_of(agent: Agent) -> tuple[int, float]:
+    """Return how many actions the agent chooses at once, and the discount between them."""
+    if isinstance(agent, Chunked):
+        return agent.config.chunks.executed, agent.config.discount
+    return 1, 1.0
+
+
+def _room_for(agent: Agent, sizes: tuple[int, int], steps: int) -> Replay:
+    """Return an empty replay for so many environment steps; sizes as the environment's."""
+    chunk, _ = _chunk_of(agent)
+    observation_dim, action_dim = sizes
+    return empty_replay(steps // chunk, observation_dim, chunk * action_dim)
 
 
 def compile_updates(
@@ -175,9 +208,10 @@ def compile_updates(
 def draw_from_both(
     agent: Agent, dataset: Dataset, replay: Replay, key: PRNGKeyArray, batch_size: int
 ) -> Transitions:
-    """Draw from the data and the replay together, uniformly over all transitions."""
+    """Draw from the data and the replay together, uniformly over all steps of the environment."""
     choice_key, old_key, new_key = jr.split(key, 3)
-    count_new = jnp.minimum(replay.added, len(replay.rows.rewards))
+    chunk, _ = _chunk_of(agent)
+    count_new = chunk * jnp.minimum(replay.added, len(replay.rows.rewards))
     share = count_new / (count_new + len(dataset.transitions))
     take_new = jr.uniform(choice_key, (batch_size,)) < share
     old = agent.draw(dataset, old_key, batch_size)
@@ -209,18 +243,35 @@ def _roll_out(
     observation: np.ndarray,
     first: int,
     tally: _Tally,
+    chunk: int,
+    discount: float,
 ) -> tuple[Experience, np.ndarray]:
-    """Take ``ROLLOUT`` steps; return what happened, and what to act on next."""
+    """Take ``ROLLOUT`` steps, ``chunk`` at once; return what happened, and what to act on next."""
     rows = []
-    for time_step in range(first, first + ROLLOUT):
+    for time_step in range(first, first + ROLLOUT, chunk):
         state = observation[None]
         # The key is of (seed, 0, step): an action depends on nothing else.
         action = act(state, state, np.zeros(1), np.full(1, time_step))[0]
-        step = environment.step(action)
+        step = _execute(environment, action.reshape(chunk, -1), discount, tally)
         rows.append((observation, action, step.reward, step.mask, step.next_observation))
-        tally.rewards.append(step.reward)
-        if step.ended:
-            tally.outcomes.append(step.success)
         observation = step.observation
     columns = (jnp.asarray(np.stack(column), jnp.float32) for column in zip(*rows, strict=True))
     return Experience(*columns), observation
+
+
+def _execute(
+    environment: RewardedEnvironment, actions: np.ndarray, discount: float, tally: _Tally
+) -> Step:
+    """Take actions until one ends an episode; return them as one step.
+
+    Rewards and mask are as :func:`nfrl.data.samplers.sample_chunk_transitions` makes them.
+    """
+    reward = 0.0
+    for i, action in enumerate(actions):
+        step = environment.step(action)
+        reward += discount**i * step.reward
+        tally.rewards.append(step.reward)
+        if step.ended:
+            tally.outcomes.append(step.success)
+            break
+    return step._replace(reward=reward, mask=discount**i * step.mask)
