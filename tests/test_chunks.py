@@ -9,8 +9,10 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from nfrl.agents.chunked import Chunked
 from nfrl.agents.chunks import ChunkPolicy
 from nfrl.agents.imitation import ChunkShape
+from nfrl.data.samplers import sample_goals
 
 SHAPE = ChunkShape(history=3, predicted=5, executed=2)
 
@@ -119,3 +121,21 @@ def test_the_number_of_rows_may_not_change_on_the_way():
     policy(np.zeros((2, 1)), np.zeros((2, 0)), np.zeros(2, int), np.zeros(2, int))
     with pytest.raises(ValueError, match="2 rows"):
         policy(np.zeros((3, 1)), np.zeros((3, 0)), np.zeros(3, int), np.ones(3, int))
+
+
+def test_an_agent_of_single_actions_plans_chunks_for_its_goal():
+    """Its one action is laid out as a chunk's, of what it sees and goes for when it plans."""
+
+    class Single(eqx.Module):
+        policy: jax.Array
+        optimizer_state: None
+
+        def act(self, observation, goal, key):
+            return jnp.concatenate((observation, goal, -observation, -goal))
+
+    policy = ChunkPolicy(Chunked.of(Single(jnp.zeros(1), None), 2, 1.0, sample_goals))
+    found = [
+        policy(np.full((1, 1), step), np.full((1, 1), 10.0 + step), np.zeros(1), np.full(1, step))
+        for step in range(4)
+    ]
+    np.testing.assert_array_equal(np.concatenate(found), [[0, 10], [0, -10], [2, 12], [-2, -12]])

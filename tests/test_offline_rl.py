@@ -247,7 +247,8 @@ def test_values_of_chunks_are_those_of_dynamic_programming(chain):
     found = [q_of(agent.agent.critic, state, actions).mean(-1) for state in jnp.eye(STATES)]
     np.testing.assert_allclose(found, expected, atol=0.4)
 
-    plans = jax.vmap(lambda key: agent.act_chunk(jnp.eye(STATES)[:1], key))(jr.split(jr.key(2), 64))
+    start, keys = jnp.eye(STATES)[0], jr.split(jr.key(2), 64)
+    plans = jax.vmap(lambda key: agent.act_chunk(start, start, key))(keys)
     assert plans.shape == (64, 2, ACTION)
     assert (plans[:, :, 0] > 0).mean() > 0.9, "from the first state both steps go to the right"
 

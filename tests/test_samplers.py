@@ -191,6 +191,16 @@ def test_goals_lie_later_in_the_same_trajectory(lengths, seed, discount):
         assert t + 1 <= g <= possible[t][-1]
 
 
+def test_goals_of_chunks_are_those_of_single_actions():
+    single = sample_goals(numbered(), jr.key(1), 256, 0.9)
+    chunks = sample_goals(numbered(), jr.key(1), 256, 0.9, chunk=3)
+    np.testing.assert_array_equal(chunks.goals, single.goals)
+    trajectory = starts()
+    for row, actions in zip(rows_of(chunks.observations).tolist(), chunks.actions, strict=True):
+        following = [min(row + i, trajectory[row][-1] - 1) for i in range(3)]
+        np.testing.assert_array_equal(actions, -np.array(following))
+
+
 def test_goals_survive_the_longest_horizon():
     """Offsets near the end of the integers must not wrap around."""
     batch = sample_goals(numbered(), jr.key(0), 256, 1 - 1e-9)

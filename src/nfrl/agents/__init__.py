@@ -7,7 +7,7 @@ from jaxtyping import PRNGKeyArray
 
 from nfrl.agents.agent import Agent, AgentConfig
 from nfrl.agents.bc import BCConfig
-from nfrl.agents.chunked import Chunkable, Chunked
+from nfrl.agents.chunked import Chunked
 from nfrl.agents.crl import CRLConfig
 from nfrl.agents.diffusion_bc import DiffusionBCConfig
 from nfrl.agents.fm_bc import FMBCConfig
@@ -27,6 +27,7 @@ from nfrl.agents.rebrac import ReBRACConfig
 from nfrl.agents.standardized import Standardized
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizer, Normalizers
+from nfrl.data.samplers import sample_chunk_transitions, sample_goals
 
 GOAL_CONDITIONED: dict[str, type[AgentConfig]] = {
     "nf-gcbc": NFGCBCConfig,
@@ -89,8 +90,7 @@ def build_agent(
     sizes = (observation_dim, action_dim)
     if not isinstance(config, tuple(IMITATION.values())):
         plain = cast(AgentConfig, config)
-        chunk = plain.chunk if isinstance(plain, Chunkable) else 1
-        agent = plain.build(key, observation_dim, chunk * action_dim, steps)
+        agent = plain.build(key, observation_dim, plain.chunk * action_dim, steps)
         if plain.standardize:
             normalizer = (
                 Normalizer.identity(observation_dim)
@@ -98,8 +98,12 @@ def build_agent(
                 else Normalizer.standard(np.asarray(dataset.observations))
             )
             agent = Standardized(agent, normalizer)
+        if plain.chunk == 1:
+            return agent
+        seeks_goals = isinstance(config, tuple(GOAL_CONDITIONED.values()))
+        sample = sample_goals if seeks_goals else sample_chunk_transitions
         # Those that are blind to rewards have no discount.
-        return agent if chunk == 1 else Chunked.of(agent, chunk, getattr(plain, "discount", 1.0))
+        return Chunked.of(agent, plain.chunk, getattr(plain, "discount", 1.0), sample)
     if dataset is None:
         normalizers = Normalizers.identity(*sizes)
     else:

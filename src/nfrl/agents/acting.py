@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from nfrl.agents.agent import Agent
+from nfrl.agents.chunked import Chunked
 from nfrl.agents.chunks import ChunkPolicy
 from nfrl.agents.compiling import compile_for
 from nfrl.agents.imitation import ImitationAgent
@@ -16,7 +17,7 @@ from nfrl.agents.imitation import ImitationAgent
 Act = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
-def batched_policy(agent: Agent | ImitationAgent, seed: int = 0) -> Act:
+def batched_policy(agent: Agent | Chunked | ImitationAgent, seed: int = 0) -> Act:
     """Compile an agent's ``act`` for a batch of environments; for one that plans chunks, its plans.
 
     Args:
@@ -29,7 +30,7 @@ def batched_policy(agent: Agent | ImitationAgent, seed: int = 0) -> Act:
         the seed, its episode and its time, so its action does not depend on the other rows.
     """
     if hasattr(agent, "act_chunk"):
-        return ChunkPolicy(cast(ImitationAgent, agent), seed)
+        return ChunkPolicy(cast(ImitationAgent | Chunked, agent), seed)
     return compile_act(agent, seed)(agent)
 
 

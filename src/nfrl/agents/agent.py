@@ -44,6 +44,10 @@ class AgentConfig(Protocol):
     def standardize(self) -> bool:
         """Whether :func:`nfrl.agents.build_agent` is to standardize the observations."""
 
+    @property
+    def chunk(self) -> int:
+        """Actions that are chosen at once."""
+
     def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> Agent:
         """Build an untrained agent for a run of so many steps."""
         ...

@@ -1,26 +1,26 @@
-"""Chunks of actions as single actions, for agents that learn from rewards.
+"""Chunks of actions as single actions, for agents that choose one at a time.
 
-Li, Zhou and Levine (2025), "Reinforcement Learning with Action Chunking": h actions in a row are
-one action of the agent, and a Q-function of the whole chunk is backed up over h steps at once,
+h actions in a row are one action of the agent, executed before the next is chosen. An agent that
+learns from rewards values the whole chunk, and backs it up over h steps at once (Li, Zhou and
+Levine, 2025, "Reinforcement Learning with Action Chunking"),
 
     Q(s_t, a_t ... a_{t+h-1})  <-  sum_{i < h} gamma^i r_{t+i} + gamma^h Q(s_{t+h}, a'),
 
-without the bias of n-step targets, since the chunk is the one that the data executed. Not in the
-paper of NF-RLBC, whose agents choose one action at a time.
+without the bias of n-step targets, since the chunk is the one that the data executed. Neither is in
+the paper of NF-GCBC and NF-RLBC.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.agent import Agent
 from nfrl.agents.imitation import ChunkShape
 from nfrl.agents.standardized import Standardizable
 from nfrl.data.dataset import Dataset
-from nfrl.data.samplers import Transitions, sample_chunk_transitions
 from nfrl.errors import UserError
 
 
@@ -39,10 +39,11 @@ class Chunkable(Standardizable):
 
 @dataclasses.dataclass(frozen=True)
 class ChunkedConfig:
-    """What the executing loop reads, and the discount of one step."""
+    """What the executing loop reads; the discount of a step; what draws chunks of the data."""
 
     chunks: ChunkShape
     discount: float
+    sample: Callable[..., Any]
 
 
 class Chunked(eqx.Module):
@@ -52,16 +53,17 @@ class Chunked(eqx.Module):
     config: ChunkedConfig = eqx.field(static=True)
 
     @classmethod
-    def of(cls, agent: Agent, chunk: int, discount: float) -> "Chunked":
+    def of(cls, agent: Agent, chunk: int, discount: float, sample: Callable[..., Any]) -> "Chunked":
         """Wrap an agent whose actions are ``chunk`` of the environment's, laid out as one vector.
 
         Args:
             agent: The agent.
             chunk: Steps of the environment that one of its actions takes.
-            discount: Of the rewards of each of those steps.
+            discount: Of each of those steps.
+            sample: Draws a batch of chunks, of (dataset, key, batch_size, chunk=, discount=).
         """
         shape = ChunkShape(history=1, predicted=chunk, executed=chunk)
-        return cls(agent, ChunkedConfig(shape, discount))
+        return cls(agent, ChunkedConfig(shape, discount, sample))
 
     @property
     def policy(self) -> Any:
@@ -73,22 +75,17 @@ class Chunked(eqx.Module):
         """What the agent's optimisers remember."""
         return self.agent.optimizer_state  # type: ignore[attr-defined]
 
-    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Transitions:
-        """Draw transitions over whole chunks."""
-        return sample_chunk_transitions(
-            dataset,
-            key,
-            batch_size,
-            chunk=self.config.chunks.predicted,
-            discount=self.config.discount,
-        )
+    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Any:
+        """Draw a batch whose actions are chunks."""
+        chunk, discount = self.config.chunks.predicted, self.config.discount
+        return self.config.sample(dataset, key, batch_size, chunk=chunk, discount=discount)
 
-    def update(self, batch: Transitions, key: PRNGKeyArray) -> tuple["Chunked", dict[str, Array]]:
+    def update(self, batch: Any, key: PRNGKeyArray) -> tuple["Chunked", dict[str, Array]]:
         """Take the agent's gradient step."""
         agent, metrics = self.agent.update(batch, key)
         return Chunked(agent, self.config), metrics
 
-    def validate(self, batch: Transitions, key: PRNGKeyArray) -> dict[str, Array]:
+    def validate(self, batch: Any, key: PRNGKeyArray) -> dict[str, Array]:
         """Return the agent's metrics of held-out chunks."""
         return self.agent.validate(batch, key)
 
@@ -102,8 +99,10 @@ class Chunked(eqx.Module):
         return self.agent.act(observation, goal, key)
 
     def act_chunk(
-        self, history: Float[Array, "1 observation"], key: PRNGKeyArray
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " observation"],
+        key: PRNGKeyArray,
     ) -> Float[Array, "chunk action"]:
         """Choose the next actions, each in [-1, 1]."""
-        flat = self.agent.act(history[-1], jnp.zeros(0), key)
-        return flat.reshape(self.config.chunks.predicted, -1)
+        return self.act(observation, goal, key).reshape(self.config.chunks.predicted, -1)

@@ -9,17 +9,18 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array
 
+from nfrl.agents.chunked import Chunked
 from nfrl.agents.compiling import compile_for
 from nfrl.agents.imitation import ImitationAgent
 
 
 class ChunkPolicy:
-    """An imitating agent as a function of NumPy arrays, for a batch of environments.
+    """An agent that plans chunks as a function of NumPy arrays, for a batch of environments.
 
-    Called once a step for all environments with (observations, goals, episodes, times): the
-    goals are not looked at. A row whose time is 0 begins an episode and forgets what was before;
-    it plans at times 0, E, 2E, ... with a random key made of the seed, its episode and its time.
-    So what a row does depends on the row alone; the number of rows may not change.
+    Called once a step for all environments with (observations, goals, episodes, times). A row
+    whose time is 0 begins an episode and forgets what was before; it plans at times 0, E, 2E, ...
+    with a random key made of the seed, its episode and its time. So what a row does depends on the
+    row alone; the number of rows may not change. Imitating agents do not look at the goals.
 
     Args:
         agent: The agent, as it stands now.
@@ -31,7 +32,7 @@ class ChunkPolicy:
             per action; None if it is not kept.
     """
 
-    def __init__(self, agent: ImitationAgent, seed: int = 0, *, confidence: bool = False):
+    def __init__(self, agent: ImitationAgent | Chunked, seed: int = 0, *, confidence: bool = False):
         self._chunks = agent.config.chunks
         self._plan = _compiled(agent, seed, confidence)
         self._keep_confidence = confidence
@@ -57,11 +58,13 @@ class ChunkPolicy:
         # and a row's actions must not depend on how many others plan with it.
         due = times % self._chunks.executed == 0
         if due.any():
-            self._replan(due, episodes, times)
+            self._replan(due, goals, episodes, times)
         return self._pending[np.arange(rows), times % self._chunks.executed]
 
-    def _replan(self, due: np.ndarray, episodes: np.ndarray, times: np.ndarray) -> None:
-        chunks, log_probs = self._plan(self._histories, episodes, times)
+    def _replan(
+        self, due: np.ndarray, goals: np.ndarray, episodes: np.ndarray, times: np.ndarray
+    ) -> None:
+        chunks, log_probs = self._plan(self._histories, goals, episodes, times)
         if not len(self._pending):
             self._pending = np.zeros_like(chunks)
             self.confidence = np.zeros(len(due), np.float32) if self._keep_confidence else None
@@ -70,29 +73,34 @@ class ChunkPolicy:
             self.confidence[due] = log_probs[due]
 
 
-Plan = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Plan = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-def _compiled(agent: ImitationAgent, seed: int, confidence: bool) -> Plan:
-    """Return (histories, episodes, times) -> (the chunks' beginnings, log-likelihoods)."""
+def _compiled(agent: ImitationAgent | Chunked, seed: int, confidence: bool) -> Plan:
+    """Return (histories, goals, episodes, times) -> (the chunks' beginnings, log-likelihoods)."""
     executed, predicted = agent.config.chunks.executed, agent.config.chunks.predicted
 
-    def plan(agent: Any, histories: Array, episodes: Array, times: Array) -> tuple[Array, Array]:
-        def one(history: Array, episode: Array, time: Array) -> tuple[Array, Array]:
+    def plan(
+        agent: Any, histories: Array, goals: Array, episodes: Array, times: Array
+    ) -> tuple[Array, Array]:
+        def one(history: Array, goal: Array, episode: Array, time: Array) -> tuple[Array, Array]:
             key = jr.fold_in(jr.fold_in(jr.key(seed), episode), time)
-            chunk = agent.act_chunk(history, key)
+            if isinstance(agent, Chunked):
+                chunk = agent.act_chunk(history[-1], goal, key)
+            else:
+                chunk = agent.act_chunk(history, key)
             log_prob = agent.log_prob(history, chunk) / predicted if confidence else jnp.zeros(())
             return chunk[:executed], log_prob
 
-        return jax.vmap(one)(histories, episodes, times)
+        return jax.vmap(one)(histories, goals, episodes, times)
 
     compiled = compile_for(agent, plan)(agent)
 
     def call(
-        histories: np.ndarray, episodes: np.ndarray, times: np.ndarray
+        histories: np.ndarray, goals: np.ndarray, episodes: np.ndarray, times: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         numbers = (np.asarray(x, np.uint32) for x in (episodes, times))
-        chunks, log_probs = compiled(histories, *numbers)
+        chunks, log_probs = compiled(histories, np.asarray(goals, np.float32), *numbers)
         return np.asarray(chunks), np.asarray(log_probs)
 
     return call

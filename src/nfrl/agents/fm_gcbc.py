@@ -12,15 +12,15 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.agent import check_discount
+from nfrl.agents.chunked import Chunkable
 from nfrl.agents.flow_matching import VelocityField, integrate, matching_error
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
-from nfrl.agents.standardized import Standardizable
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
 
 
 @dataclasses.dataclass(frozen=True)
-class FMGCBCConfig(Standardizable):
+class FMGCBCConfig(Chunkable):
     """FM-GCBC with networks of NF-GCBC's size."""
 
     discount: float = 0.97
@@ -35,6 +35,7 @@ class FMGCBCConfig(Standardizable):
     """As NF-GCBC's: the same budget."""
 
     def __post_init__(self):
+        super().__post_init__()
         check_discount(self.discount)
 
     def build(

@@ -11,16 +11,16 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.agent import check_discount
+from nfrl.agents.chunked import Chunkable
 from nfrl.agents.gaussian import mean_network, unit_log_prob
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
-from nfrl.agents.standardized import Standardizable
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
 from nfrl.networks import MLP
 
 
 @dataclasses.dataclass(frozen=True)
-class GCBCConfig(Standardizable):
+class GCBCConfig(Chunkable):
     """GCBC with OGBench's values."""
 
     discount: float = 0.97
@@ -33,6 +33,7 @@ class GCBCConfig(Standardizable):
     """As NF-GCBC's: the same budget."""
 
     def __post_init__(self):
+        super().__post_init__()
         check_discount(self.discount)
 
     def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "GCBC":

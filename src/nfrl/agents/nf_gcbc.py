@@ -10,15 +10,15 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.agent import check_discount
+from nfrl.agents.chunked import Chunkable
 from nfrl.agents.flow_policy import FlowPolicy, FlowPolicyConfig
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
-from nfrl.agents.standardized import Standardizable
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
 
 
 @dataclasses.dataclass(frozen=True)
-class NFGCBCConfig(Standardizable, FlowPolicyConfig):
+class NFGCBCConfig(Chunkable, FlowPolicyConfig):
     """NF-GCBC with the paper's values."""
 
     discount: float = 0.97
@@ -31,6 +31,7 @@ class NFGCBCConfig(Standardizable, FlowPolicyConfig):
     """AdamW, 3e-4, weight decay 1e-6, warm-up 500, cosine to 1e-6."""
 
     def __post_init__(self):
+        super().__post_init__()
         check_discount(self.discount)
 
     def build(

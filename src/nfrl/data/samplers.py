@@ -90,7 +90,7 @@ def sample_chunk_transitions(
 
 
 def sample_goals(
-    dataset: Dataset, key: PRNGKeyArray, batch_size: int, discount: float
+    dataset: Dataset, key: PRNGKeyArray, batch_size: int, discount: float, *, chunk: int = 1
 ) -> GoalBatch:
     """Draw transitions and hindsight goals g = s_{min(t + Delta, T)}, Delta ~ Geom(1 - gamma).
 
@@ -102,13 +102,17 @@ def sample_goals(
         key: Random key.
         batch_size: How many.
         discount: gamma, in [0, 1).
+        chunk: Actions from t on that are one: (batch, chunk * action). Past a trajectory's end its
+            last is repeated.
     """
     row_key, goal_key = jr.split(key)
     rows = _rows(dataset, row_key, batch_size)
     delta = jr.geometric(goal_key, 1 - discount, (batch_size,), dtype=jnp.int32)
     # Compared before it is added: the longest Delta are as large as an int32 can be.
     goals = rows + jnp.minimum(delta, dataset.last[rows] - rows)
-    return GoalBatch(dataset.observations[rows], dataset.actions[rows], dataset.observations[goals])
+    steps = jnp.minimum(rows[:, None] + jnp.arange(chunk), dataset.last[rows, None] - 1)
+    actions = dataset.actions[steps].reshape(batch_size, -1)
+    return GoalBatch(dataset.observations[rows], actions, dataset.observations[goals])
 
 
 def sample_chunks(
