@@ -475,3 +475,29 @@ def test_an_agent_of_standardized_observations_is_one_of_raw_ones(name, tmp_path
         batched_policy(again)(raw[:4], raw[4:8], np.arange(4), np.zeros(4)),
         batched_policy(agent)(raw[:4], raw[4:8], np.arange(4), np.zeros(4)),
     )
+
+
+def test_an_agent_of_chunks_is_one_of_wider_actions(name):
+    """Of the data's chunks it learns what the plain agent learns of actions as wide as they."""
+    rng = np.random.default_rng(0)
+    toy = Dataset.from_arrays(
+        observations=rng.normal(size=(200, OBSERVATION)),
+        actions=rng.uniform(-1, 1, (200, ACTION)),
+        terminals=np.arange(200) % 50 == 49,
+    )
+    config = dataclasses.replace(TINY[name], standardize=True)
+    sizes = (OBSERVATION, 2 * ACTION, STEPS)
+    plain = build_agent(config, jr.key(0), *sizes, toy)
+    chunks = dataclasses.replace(config, chunk=2)
+    agent = build_agent(chunks, jr.key(0), OBSERVATION, ACTION, STEPS, toy)
+    batch = agent.draw(toy, jr.key(1), BATCH)
+    assert batch.actions.shape == (BATCH, 2 * ACTION)
+    for seed in range(2):
+        (agent, ours), (plain, theirs) = (update(a, batch, jr.key(seed)) for a in (agent, plain))
+        np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-5)
+    observation, goal = batch.observations[0], batch.goals[0]
+    np.testing.assert_allclose(
+        agent.act_chunk(observation, goal, jr.key(2)).ravel(),
+        plain.act(observation, goal, jr.key(2)),
+        atol=1e-5,
+    )
