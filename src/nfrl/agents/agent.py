@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol, Self
 
+import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.data.dataset import Dataset
@@ -35,6 +36,22 @@ class Agent(Protocol):
     ) -> Float[Array, " action"]:
         """Choose one action in [-1, 1]; agents that learn from rewards pass over the goal."""
         ...
+
+
+class Wrapper(eqx.Module):
+    """What agents have in common that stand around another: its networks and its optimisers."""
+
+    agent: Agent
+
+    @property
+    def policy(self) -> Any:
+        """The networks that act, in the units of the agent within."""
+        return self.agent.policy
+
+    @property
+    def optimizer_state(self) -> Any:
+        """What the agent's optimisers remember."""
+        return self.agent.optimizer_state  # type: ignore[attr-defined]
 
 
 class AgentConfig(Protocol):

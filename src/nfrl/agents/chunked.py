@@ -17,7 +17,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import Agent
+from nfrl.agents.agent import Agent, Wrapper
 from nfrl.agents.imitation import ChunkShape
 from nfrl.agents.standardized import Standardizable
 from nfrl.data.dataset import Dataset
@@ -46,10 +46,9 @@ class ChunkedConfig:
     sample: Callable[..., Any]
 
 
-class Chunked(eqx.Module):
+class Chunked(Wrapper):
     """An agent whose actions are chunks, as one that plans them for an environment of steps."""
 
-    agent: Agent
     config: ChunkedConfig = eqx.field(static=True)
 
     @classmethod
@@ -64,16 +63,6 @@ class Chunked(eqx.Module):
         """
         shape = ChunkShape(history=1, predicted=chunk, executed=chunk)
         return cls(agent, ChunkedConfig(shape, discount, sample))
-
-    @property
-    def policy(self) -> Any:
-        """The networks that act."""
-        return self.agent.policy
-
-    @property
-    def optimizer_state(self) -> Any:
-        """What the agent's optimisers remember."""
-        return self.agent.optimizer_state  # type: ignore[attr-defined]
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Any:
         """Draw a batch whose actions are chunks."""

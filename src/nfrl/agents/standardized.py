@@ -7,10 +7,9 @@ maze go to 36 and a joint moves by tenths, little is left of the joint.
 import dataclasses
 from typing import Any
 
-import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import Agent
+from nfrl.agents.agent import Wrapper
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizer
 
@@ -26,21 +25,10 @@ class Standardizable:
     paper, whose networks get them raw."""
 
 
-class Standardized(eqx.Module):
+class Standardized(Wrapper):
     """An agent that lives among standardized observations, as one of the raw ones."""
 
-    agent: Agent
     normalizer: Normalizer
-
-    @property
-    def policy(self) -> Any:
-        """The networks that act, on standardized observations."""
-        return self.agent.policy
-
-    @property
-    def optimizer_state(self) -> Any:
-        """What the agent's optimisers remember."""
-        return self.agent.optimizer_state  # type: ignore[attr-defined]
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Any:
         """Draw a batch as the agent does, of raw observations."""
