@@ -228,7 +228,7 @@ def _run_online(
 ) -> list[dict[str, Any]]:
     """Go on from the offline run, which is made first if it is not there."""
     # Refused before the offline run, not after it.
-    check_chunk(getattr(experiment.agent_config, "chunk", 1))
+    check_chunk(experiment.agent_config.chunk)
     steps = OnlineSteps(experiment.online_steps, experiment.training.batch_size)
     task, offline = find_task(experiment.task), experiment.offline
     root = folders[0].path.parent.parent.parent
