@@ -566,6 +566,22 @@ def test_a_records_own_curve_is_drawn_where_its_folder_is_gone(tmp_path):
     assert name not in {path.name for path in write_report([file], tmp_path / "without").files}
 
 
+def test_rivals_and_variants_stand_in_one_figure_where_there_are_both(tmp_path, monkeypatch):
+    drawn = {}
+
+    def note(title, groups, metrics):
+        drawn[title] = [(group.first.agent, group.first.variant) for group in groups]
+
+    monkeypatch.setattr(figures, "learning_curves", note)
+    file = tmp_path / "records.jsonl"
+    runs = [make(), make(variant="chunk-5"), make(agent="gcbc"), make(task=SCENE, variant="x")]
+    file.write_text("".join(json.dumps(run) + "\n" for run in runs))
+    write_report([file], tmp_path / "out")
+    title = f"{CUBE}, with all variants"
+    assert drawn[title] == [("gcbc", ""), ("nf-gcbc", ""), ("nf-gcbc", "chunk-5")]
+    assert f"{SCENE}, with all variants" not in drawn
+
+
 def test_an_explorers_curve_has_a_panel_for_the_cells_seen():
     times = {"step": 0.0, "seconds": 0.0}
     (group,) = group_records(records(make(curve=[{**times, "score": 0.0, "coverage": 0.25}])))

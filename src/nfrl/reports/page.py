@@ -139,6 +139,16 @@ def make_pictures(
                 f"{title}: training against gradient steps and wall-clock time; seeds light, "
                 "their mean dark; dotted on the training data, else held-out.",
             )
+        if varied and len({group.first.agent for group in own}) > 1:
+            add(
+                figures.learning_curves(
+                    f"{task}, with all variants",
+                    own,
+                    [_metrics_of(group, by_record) for group in own],
+                ),
+                f"{task} all learning",
+                f"{task}: agents and their variants side by side.",
+            )
         add(
             figures.cost(task, sets[0][1], measure),
             f"{task} cost",
