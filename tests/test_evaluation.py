@@ -388,6 +388,13 @@ def test_interval_resamples_within_goals():
     assert evaluation([0.0, 1.0], 50).interval == (0.5, 0.5)
 
 
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_interval_is_none_of_certainty_where_all_episodes_ended_alike(rate):
+    low, high = evaluation([rate, rate], 25).interval
+    assert high - low == pytest.approx(0.071, abs=1e-3)  # Wilson's, of 50 episodes
+    assert rate in (low, high)
+
+
 def test_interval_covers():
     rates = [0.2, 0.4, 0.5, 0.7, 0.9]
     intervals = np.array([evaluation(rates, 50, seed).interval for seed in range(150)])

@@ -13,8 +13,9 @@ import pytest
 from rich.console import Console
 
 from nfrl.errors import UserError
+from nfrl.evaluation.result import wilson_interval
 from nfrl.reports import behaviour, figures
-from nfrl.reports.groups import count, group_records, labels, wilson_interval
+from nfrl.reports.groups import count, group_records, labels
 from nfrl.reports.page import write_report
 from nfrl.reports.records import append_record, load_records, parse_record
 from nfrl.reports.runs import read_metrics
@@ -252,6 +253,13 @@ def test_one_seed_has_the_interval_of_its_record():
     (group,) = group_records(records(make()))
     assert group.std is None
     assert group.interval == pytest.approx((0.55, 0.65))
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_interval_is_no_point_where_all_episodes_ended_alike(seeds):
+    found = records(*(make(seed=seed, scores=(0.0,), interval=[0, 0]) for seed in range(seeds)))
+    (group,) = group_records(found)
+    assert group.interval == wilson_interval(0, 50 * seeds)
 
 
 def test_the_resampled_interval_of_equal_seeds_is_the_binomial_one():

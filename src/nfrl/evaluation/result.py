@@ -55,9 +55,11 @@ class Evaluation:
     def interval(self) -> tuple[float, float]:
         """The 95% bootstrap interval of the score, episodes resampled within each goal.
 
-        It speaks of the episodes' chance, not of the training seeds'. Where every goal has been
-        reached always or never it is a point.
+        It speaks of the episodes' chance, not of the training seeds'. Where all episodes ended
+        alike, resampling would give a point: it is Wilson's interval there.
         """
+        if self.score in (0, 1):
+            return wilson_interval(self.score, self.successes.size)
         # n draws with replacement from n zeros and ones: their sum is binomial, exactly.
         episodes = self.successes.shape[1]
         generator = np.random.default_rng(0)
@@ -107,6 +109,14 @@ class Evaluation:
         for key in ("seconds", "steps_per_second"):
             values[key] = float(values[key])
         return cls(**values)
+
+
+def wilson_interval(rate: float, n: int) -> tuple[float, float]:
+    """95% Wilson score interval of a success rate ``rate`` seen in ``n`` episodes."""
+    z = 1.96
+    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
 
 
 def _bootstrap(values: np.ndarray) -> tuple[float, float]:

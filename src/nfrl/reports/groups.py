@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nfrl.evaluation.result import wilson_interval
 from nfrl.reports.records import Record
 
 MOST_GOALS = 12
@@ -76,8 +77,12 @@ class Group:
 
         For one seed the record's own (over episodes); for several, seeds and then the episodes
         of each goal are resampled (5,000 times, from a fixed generator), so that both kinds of
-        chance are in it. With fewer than about five seeds it is too narrow.
+        chance are in it. With fewer than about five seeds it is too narrow. Where all episodes
+        ended alike, resampling would give a point: it is Wilson's interval there.
         """
+        played = sum(record.episodes * len(record.scores) for record in self.records)
+        if played and all(set(record.scores) == {self.mean} <= {0, 1} for record in self.records):
+            return wilson_interval(self.mean, played)
         if len(self.records) == 1:
             return self.records[0].interval
         episodes = {record.episodes for record in self.records}
@@ -102,14 +107,6 @@ class Group:
         values = [getattr(record, field) for record in (*self.records, *self.unscored)]
         values = [value for value in values if value is not None]
         return float(np.mean(values)) if values else None
-
-
-def wilson_interval(rate: float, n: int) -> Interval:
-    """95% Wilson score interval of a success rate ``rate`` seen in ``n`` episodes."""
-    z = 1.96
-    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
 
 
 def group_records(records: Iterable[Record]) -> list[Group]:
