@@ -10,9 +10,9 @@ from jaxtyping import Array
 
 from nfrl.agents.agent import Agent
 from nfrl.agents.chunked import Chunked
-from nfrl.agents.chunks import ChunkPolicy
 from nfrl.agents.compiling import compile_for
 from nfrl.agents.imitation import ImitationAgent
+from nfrl.agents.receding_horizon import ChunkPolicy
 
 Act = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 

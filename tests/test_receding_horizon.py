@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from nfrl.agents.chunked import Chunked
-from nfrl.agents.chunks import ChunkPolicy
 from nfrl.agents.imitation import ChunkShape
+from nfrl.agents.receding_horizon import ChunkPolicy
 from nfrl.data.samplers import sample_goals
 
 SHAPE = ChunkShape(history=3, predicted=5, executed=2)
