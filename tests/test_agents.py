@@ -31,6 +31,7 @@ from nfrl.agents.standardized import Standardized
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizer
 from nfrl.data.samplers import GoalBatch, Transitions
+from nfrl.errors import UserError
 from nfrl.networks import count_parameters
 from nfrl.training import checkpoints
 
@@ -304,6 +305,16 @@ def test_a_row_depends_on_itself_and_the_seed_alone(name, trained):
     found = np.concatenate((policy(*same), other_seed(*same), policy(*same)))
     different = len(np.unique(np.round(found, 5), axis=0))
     assert different == (12 if name in STOCHASTIC else 1)
+    # Rows that have nothing to do change no other either.
+    idle = [*rows[:3], np.array([0, 7, -1, 7, 1, -1])]
+    busy = idle[3] >= 0
+    np.testing.assert_array_equal(policy(*idle)[busy], actions[busy])
+    assert np.isfinite(policy(*idle)).all()
+
+
+def test_an_integration_without_steps_is_refused():
+    with pytest.raises(UserError, match=r"^euler-steps must be at least 1; got 0$"):
+        dataclasses.replace(TINY["fm-gcbc"], euler_steps=0)
 
 
 # Optimisation

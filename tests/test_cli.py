@@ -164,8 +164,12 @@ def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refuse
         (("train", "gcbc", MAZE, "--episodes", "-1"), "episodes"),
         (("train", "gcbc", MAZE, "--workers", "0"), "workers"),
         (("train", "gcbc", MAZE, "--steps", "0"), "steps"),
+        (("train", "nf-gcbc", MAZE, "--agent.blocks", "0"), "at least 1; got 2, 0"),
+        (("train", "gcbc", MAZE, "--agent.optimizer.learning-rate", "-1"), "learning-rate"),
         (("train", "gcbc", MAZE, "--dataset", "no/such.npz"), "no/such.npz"),
         (("train", "gcbc", "humanoidmaze-medium-navigate-v0"), "--download"),
+        (("train", "nf-bc", "kitchen"), "folder of them with --dataset"),
+        (("train", "nf-gcbc", "point-u-maze"), "agents for it: nf-ugs"),
         (("data", "make", MAZE, "--steps", "50"), "path"),
     ],
 )
@@ -299,6 +303,11 @@ def test_bad_data_are_named(damage, words, refused, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_data_of_other_sizes_are_refused_before_training(refused, tmp_path, point_file):
+    line = refused("train", "gcbc", "cube-single-play-v0", "--dataset", str(point_file))
+    assert "observations of 2 numbers and actions of 2; cube-single-play-v0 has 28 and 5" in line
+
+
 def test_missing_validation_data_are_named(refused, tmp_path):
     path = write_data(tmp_path / "alone.npz")
     ogbench.validation_path(path).unlink()
@@ -360,6 +369,27 @@ def test_another_run_keeps_its_folder(trained, point_file, refused):
     assert "--variant" in line
     assert "--runs" in line
     assert str(folder(trained).path) in line
+
+
+def test_a_renamed_run_is_not_taken_for_its_sibling(trained, tmp_path, refused):
+    copy = shutil.copytree(folder(trained).path, tmp_path / "seed-0-copy")
+    assert "renamed or copied" in refused("resume", str(copy))
+
+
+def test_a_run_is_found_from_within_its_folder(trained, monkeypatch, capsys):
+    run = folder(trained).path
+    monkeypatch.chdir(run)
+    before = sorted(run.iterdir())
+    assert main(["resume", "."]) == 0
+    assert "success" in capsys.readouterr().out
+    assert sorted(run.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", ["eval", "resume"])
+def test_what_is_no_run_of_an_agent_is_named(command, trained, tmp_path, refused):
+    (tmp_path / "config.json").write_text('{"agent": {"hidden": [8]}, "seeds": [0]}')
+    assert "does not describe a run" in refused(command, str(tmp_path))
+    assert "workers" in refused(command, str(folder(trained).path), "--workers", "0")
 
 
 def test_eval_scores_a_run_again(trained, tmp_path, capsys):

@@ -6,10 +6,13 @@ import sys
 import numpy as np
 import pytest
 
+from nfrl.agents import AGENTS
 from nfrl.data import ogbench
 from nfrl.data.demonstrations import Demonstrations, choose, read
 from nfrl.data.ogbench import DataError
 from nfrl.errors import UserError
+from nfrl.experiment import Experiment, describe_dataset, load_data
+from nfrl.training.offline import OfflineTraining
 
 LENGTHS = (5, 1, 3)
 ROWS, ENDS = sum(LENGTHS), np.cumsum(LENGTHS)
@@ -120,6 +123,28 @@ def test_a_zarr_of_another_kind_is_refused(buffer, missing):
     shutil.rmtree(buffer / missing)
     with pytest.raises(DataError, match=missing):
         read(buffer)
+
+
+def load(path, task):
+    """Load demonstrations as `nfrl train AGENT TASK --dataset PATH` does."""
+    info = describe_dataset(task, path)
+    config, training = AGENTS["nf-bc"](), OfflineTraining(10)
+    return load_data(Experiment(task, "nf-bc", "laptop", "", (0,), config, training, info))
+
+
+def test_pushts_published_actions_are_pixels(buffer, values):
+    training, held_out = load(buffer, "pusht")
+    actions = np.concatenate([part.actions[part.transitions] for part in (training, held_out)])
+    np.testing.assert_allclose(actions, values["action"] / 256 - 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [("two-blocks", r"\[-1, 1\]"), ("cube-single-play-singletask-task2-v0", "no rewards")],
+)
+def test_demonstrations_that_do_not_fit_the_task_are_refused(buffer, task, says):
+    with pytest.raises(UserError, match=says):
+        load(buffer, task)
 
 
 # Minari

@@ -16,7 +16,7 @@ from nfrl.errors import UserError
 from nfrl.evaluation import pool as pool_module
 from nfrl.evaluation import video as video_module
 from nfrl.evaluation.pool import WorkerError
-from nfrl.evaluation.result import Evaluation
+from nfrl.evaluation.result import Evaluation, wilson_interval
 from nfrl.evaluation.rollout import evaluate
 from nfrl.evaluation.video import VideoUnavailable, record_video
 from nfrl.evaluation.worker import Config
@@ -66,12 +66,13 @@ def broken(way):
 
 def noisy(observations, goals, episodes, times):
     pairs = zip(episodes, times, strict=True)
-    noise = [np.random.default_rng([*pair]).normal(size=2) for pair in pairs]
+    # A time of -1 is no seed.
+    noise = [np.random.default_rng([e, t + 1]).normal(size=2) for e, t in pairs]
     return np.asarray(noise, np.float32) + 0.1 * (goals - observations)[:, :2]
 
 
 def random_policy(observations, goals, episodes, times):
-    return np.random.default_rng(times[0]).uniform(-1, 1, (len(observations), 2))
+    return np.random.default_rng(times.max()).uniform(-1, 1, (len(observations), 2))
 
 
 @pytest.fixture
@@ -165,18 +166,22 @@ def test_actions_are_clipped():
 
 
 def test_policy_sees_what_it_should():
-    numbers, shapes = set(), set()
+    numbers, shapes, idle = [], set(), []
 
     def policy(observations, goals, episodes, times):
         assert (observations.dtype, goals.dtype) == (np.float32, np.float32)
         assert (episodes.dtype, times.dtype) == (np.int64, np.int64)
-        numbers.update(zip(episodes.tolist(), times.tolist(), strict=True))
+        pairs = zip(episodes.tolist(), times.tolist(), strict=True)
+        numbers.extend(pair for pair in pairs if pair[1] >= 0)
+        idle.extend(times[times < 0])
         shapes.add((observations.shape, goals.shape, episodes.shape, times.shape))
         return np.zeros((len(observations), 2))
 
     evaluate(POINT, policy, episodes=2, slots=3, workers=2, progress=False)
     assert shapes == {((3, 2), (3, 2), (3,), (3,))}
-    assert {(episode, time) for episode in range(10) for time in range(40)} <= numbers
+    # Once each; a row that takes no step says so: its episode has ended, or it has none any more.
+    assert sorted(numbers) == [(episode, time) for episode in range(10) for time in range(40)]
+    assert set(idle) == {-1}
 
 
 @pytest.mark.parametrize(
@@ -384,14 +389,16 @@ def test_interval_of_one_goal_is_binomial():
 
 
 def test_interval_resamples_within_goals():
-    # Goals that differ add nothing to the spread if each is certain.
-    assert evaluation([0.0, 1.0], 50).interval == (0.5, 0.5)
+    # Goals that differ add nothing to the spread: it is that of each goal's episodes, halved.
+    low, high = evaluation([0.0, 1.0], 50).interval
+    assert (low, high) == pytest.approx((0.5 - 0.0714 / 2, 0.5 + 0.0714 / 2), abs=1e-4)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 def test_interval_is_none_of_certainty_where_all_episodes_ended_alike(rate):
-    low, high = evaluation([rate, rate], 25).interval
-    assert high - low == pytest.approx(0.071, abs=1e-3)  # Wilson's, of 50 episodes
+    (low, high), (one_low, one_high) = (evaluation(r, 50).interval for r in ([rate] * 4, [rate]))
+    assert (one_low, one_high) == pytest.approx(wilson_interval(rate, 50))
+    assert high - low == pytest.approx((one_high - one_low) / 2)  # of four goals
     assert rate in (low, high)
 
 

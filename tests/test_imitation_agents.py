@@ -286,6 +286,12 @@ def test_a_step_count_that_cannot_be_is_refused():
         ChunkShape(history=1, predicted=2, executed=3)
 
 
+@pytest.mark.parametrize(("name", "count"), [("nf-bc", "best_of"), ("fm-bc", "euler_steps")])
+def test_counts_below_one_are_refused(name, count):
+    with pytest.raises(UserError, match=f"^{count.replace('_', '-')} must be at least 1; got 0$"):
+        dataclasses.replace(TINY[name], **{count: 0})
+
+
 # Acting
 
 

@@ -29,6 +29,7 @@ from nfrl.agents.implicit_q import expectile_loss
 from nfrl.agents.optimization import AdamW, constant_adam, gradient_step, initial_state
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
+from nfrl.errors import UserError
 from nfrl.flows import PLULinear
 from nfrl.networks import split_trainable
 
@@ -720,6 +721,23 @@ def test_the_noise_in_a_known_point_is_known():
     found = errors(jr.key(0))
     np.testing.assert_allclose(found, [0, 1], atol=0.15)
     assert found[0] < 1e-8
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        *[("nf-rlbc", "candidates"), ("nf-rlbc", "chunk"), ("fql", "chunk")],
+        *[("ifql", "samples"), ("ifql", "euler_steps"), ("ifql", "chunk")],
+        *[("idql", "samples"), ("idql", "diffusion_steps"), ("idql", "chunk")],
+        *[("fql", "euler_steps"), ("rebrac", "actor_every")],
+    ],
+)
+def test_counts_below_one_are_refused(name, count):
+    """Before any training: of none of a thing an agent would act by noise, or not at all."""
+    for value in (0, -3):
+        with pytest.raises(UserError, match=f"^{count.replace('_', '-')} must .* 1; got {value}$"):
+            dataclasses.replace(TINY[name], **{count: value})
+    dataclasses.replace(TINY[name], **{count: 1})
 
 
 # Agents as values

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -132,7 +134,7 @@ def test_a_resumed_run_is_an_uninterrupted_one_to_the_bit(which, data, tmp_path,
 
     config = dataclasses.replace(CONFIG, chunk=1 if which == "agent" else 2)
     like = build_agent(config, jr.key(9), 3, 2, 100)
-    loaded = load_online(whole, like, (3, 2), training.steps)
+    loaded = load_online(whole, like)
     for a, b in zip(jax.tree.leaves(loaded.policy), jax.tree.leaves(last.policy), strict=True):
         np.testing.assert_array_equal(a, b)
     before = agent.policy.encoder.layers[0].weight
@@ -190,3 +192,66 @@ def test_what_cannot_go_on_is_refused_before_the_offline_run(chunk, steps, says,
     with pytest.raises(UserError, match=says):
         run(experiment, experiment.run_folders(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+# Through the command
+
+
+def cube_file(folder: Path) -> Path:
+    """Write random states of cube-single's sizes, with the joints that rewards are read from."""
+    path, generator = folder / "cube.npz", np.random.default_rng(0)
+    for file in (path, path.with_name("cube-val.npz")):
+        np.savez(
+            file,
+            observations=generator.normal(size=(60, 28)).astype(np.float32),
+            actions=generator.uniform(-1, 1, (60, 5)).astype(np.float32),
+            terminals=np.arange(60) % 20 == 19,
+            qpos=generator.normal(size=(60, 21)).astype(np.float32),
+        )
+    return path
+
+
+@pytest.fixture(scope="module")
+def gone_on(tmp_path_factory):
+    """A run that went on for 40 steps, after 20 updates, and the words that made it."""
+    root = tmp_path_factory.mktemp("online")
+    words = [
+        *("train", "fql", TASK, "--dataset", str(cube_file(root)), "--runs", str(root / "runs")),
+        *("--agent.hidden", "8", "--agent.critic", "8", "--training.batch-size", "8"),
+        *("--training.chunk", "20", "--training.checkpoint-every", "20", "--steps", "20"),
+        *("--episodes", "1", "--workers", "1", "--online-steps"),
+    ]
+    assert main([*words, "40"]) == 0
+    return root / "runs" / TASK, words
+
+
+def test_a_record_tells_what_happened_online(gone_on, tmp_path):
+    runs, _ = gone_on
+    before = RunFolder(runs / "fql-laptop" / "seed-0").read_result()
+    folder = RunFolder(runs / "fql-laptop-online" / "seed-0")
+    result = folder.read_result()
+    assert (result["steps"], result["online_steps"]) == (20, 40)
+    assert result["offline_score"] == before["score"]
+    assert result["variant"] == "online"
+    assert result["train_seconds"] == pytest.approx(folder.seconds_until(40), abs=0.06)
+    assert result["steps_per_second"] == pytest.approx(40 / folder.seconds_until(40), abs=0.06)
+
+
+def test_evaluating_again_keeps_what_the_record_says(gone_on, capsys):
+    runs, _ = gone_on
+    folder = RunFolder(runs / "fql-laptop-online" / "seed-0")
+    before = folder.read_result()
+    assert main(["eval", str(folder.path), "--episodes", "1", "--workers", "1"]) == 0
+    after = folder.read_result()
+    for key in ("steps", "online_steps", "offline_score", "score"):
+        assert after[key] == before[key], key
+    assert main(["eval", str(folder.path), "--step", "20"]) == 2
+    assert "no such checkpoint" in capsys.readouterr().err
+
+
+def test_no_run_goes_on_from_one_of_other_values(gone_on, capsys):
+    runs, words = gone_on
+    shutil.rmtree(runs / "fql-laptop-online")
+    assert main([*words, "40", "--agent.alpha", "3"]) == 2
+    assert "other values" in capsys.readouterr().err
+    assert not (runs / "fql-laptop-online").exists()

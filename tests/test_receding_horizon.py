@@ -9,10 +9,14 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from nfrl.agents import receding_horizon
 from nfrl.agents.chunked import Chunked
 from nfrl.agents.imitation import ChunkShape
 from nfrl.agents.receding_horizon import ChunkPolicy
 from nfrl.data.samplers import sample_goals
+from nfrl.evaluation import rollout
+from nfrl.evaluation.worker import STEP
+from nfrl.tasks.task import Task
 
 SHAPE = ChunkShape(history=3, predicted=5, executed=2)
 
@@ -121,6 +125,54 @@ def test_the_number_of_rows_may_not_change_on_the_way():
     policy(np.zeros((2, 1)), np.zeros((2, 0)), np.zeros(2, int), np.zeros(2, int))
     with pytest.raises(ValueError, match="2 rows"):
         policy(np.zeros((3, 1)), np.zeros((3, 0)), np.zeros(3, int), np.ones(3, int))
+
+
+class Corridors:
+    """What ``rollout.play`` needs of a pool; slots count steps, and episode e ends at ends[e]."""
+
+    def __init__(self, ends):
+        self.ends, slots = np.array(ends), len(ends)
+        self.commands, self.task_ids, self.episodes = np.zeros((3, slots), np.int64)
+        self.observations = np.zeros((slots, 1), np.float32)
+        self.goals, self.actions = np.empty((slots, 0), np.float32), np.zeros((slots, 5))
+        self.done, self.success = np.zeros((2, slots), bool)
+        self.scores = np.full(slots, np.nan)
+        self.taken = [[] for _ in range(slots)]
+
+    def round(self):
+        stepping = self.commands == STEP
+        self.observations[stepping] += 1
+        self.done[:] = stepping & (self.observations[:, 0] == self.ends[self.episodes])
+        for slot in np.flatnonzero(stepping):
+            self.taken[slot].append(self.actions[slot].copy())
+
+
+def test_rows_without_an_episode_make_none_plan(monkeypatch):
+    """Once an episode has ended, at a time that is due (4) or not (3), the others plan as ever."""
+    compiled, plans = receding_horizon._compiled, []
+
+    def counted(*arguments):
+        plan = compiled(*arguments)
+
+        def call(histories, goals, episodes, times):
+            plans.append(times.max())
+            return plan(histories, goals, episodes, times)
+
+        return call
+
+    monkeypatch.setattr(receding_horizon, "_compiled", counted)
+    task = Task("corridors", "imitation", "none", 0.99, 20, goals=1)
+
+    def taken(*ends):
+        pool, schedule = Corridors(ends), [rollout.Episode(1, i) for i in range(len(ends))]
+        list(rollout.play(pool, task, ChunkPolicy(AGENT), schedule))
+        return pool.taken
+
+    together = taken(3, 9, 4)
+    assert [len(actions) for actions in together] == [3, 9, 4]
+    assert plans == [0, 2, 4, 6, 8]
+    # Those that go on do as they do where none ends early.
+    np.testing.assert_array_equal(together[1], taken(9, 9, 9)[1])
 
 
 def test_an_agent_of_single_actions_plans_chunks_for_its_goal():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from nfrl.cli.main import main
 from nfrl.errors import UserError
 from nfrl.evaluation.result import wilson_interval
 from nfrl.reports import behaviour, figures
@@ -177,6 +178,33 @@ def test_records_are_found_at_any_depth_and_once(tmp_path):
     assert [record.seed for record in found] == [0, 1, 2]
 
 
+def test_what_is_no_record_is_passed_over_in_folders_and_refused_by_name(tmp_path):
+    write_run(tmp_path / "runs" / "cube" / "0", make())
+    append_record(tmp_path / "results" / "all.jsonl", make(seed=1))
+    # An expert's run, and likelihoods that no run comes with.
+    expert = tmp_path / "runs" / "expert-ant"
+    write_run(expert, {"expert": "ant", "seed": 0, "score": 1.0})
+    bench = tmp_path / "results" / "bench"
+    bench.mkdir()
+    named, unnamed = bench / "confidence.jsonl", bench / "speed.jsonl"
+    named.write_text(json.dumps({"task": CUBE, "agent": "nf-bc", "seed": 0, "auc": 0.7}) + "\n")
+    unnamed.write_text("\n" + json.dumps({"agent": "nf-bc", "seed": 0}) + "\n")
+
+    assert [record.seed for record in load_records([tmp_path])] == [0, 1]
+    for path in (expert, expert / "result.json", named, unnamed):
+        with pytest.raises(UserError, match="the record lacks"):
+            load_records([tmp_path, path])
+    with pytest.raises(UserError, match="not a run folder nor records"):
+        load_records([bench])
+
+
+def test_a_report_is_of_something(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report"]) == 2
+    assert "at least one path" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_append_starts_a_line_of_its_own_after_one_cut_short(tmp_path):
     path = tmp_path / "all.jsonl"
     path.write_text('{"task": "cut')
@@ -259,7 +287,25 @@ def test_one_seed_has_the_interval_of_its_record():
 def test_the_interval_is_no_point_where_all_episodes_ended_alike(seeds):
     found = records(*(make(seed=seed, scores=(0.0,), interval=[0, 0]) for seed in range(seeds)))
     (group,) = group_records(found)
-    assert group.interval == wilson_interval(0, 50 * seeds)
+    assert group.interval == pytest.approx(wilson_interval(0, 50 * seeds))
+
+
+def test_shares_are_no_rates():
+    # Fifty episodes that each cover half of the mark are far surer than fifty tosses of a coin.
+    fields = {"scores": (0.5,), "interval": [0.49, 0.51], "max_score": 0.6}
+    (group,) = group_records(records(*(make(seed=seed, **fields) for seed in range(3))))
+    low, high = group.interval
+    assert high - low == pytest.approx(0.02 / np.sqrt(3), rel=0.05)
+    assert group.goal_intervals == ()
+
+
+def test_runs_that_went_on_for_longer_are_another_group():
+    found = records(*(make(variant="online", online_steps=steps) for steps in (1000, 50_000)))
+    groups = group_records(found)
+    assert labels(groups) == [
+        "nf-gcbc online, 1k online steps",
+        "nf-gcbc online, 50k online steps",
+    ]
 
 
 def test_the_resampled_interval_of_equal_seeds_is_the_binomial_one():
@@ -627,7 +673,7 @@ def test_mazes_and_actions_of_any_size():
         png(behaviour.trajectories("t", xy, successes, np.zeros((2, 2)), walls))
     for dimensions in (1, 2, 5, 21):
         actions = generator.normal(size=(2, 16, dimensions))
-        png(behaviour.sampled_actions("t", actions, actions[:, 0], actions[:, :4]))
+        png(behaviour.sampled_actions("t", actions, actions[:, 0]))
 
 
 def test_the_walls_come_from_ogbench():

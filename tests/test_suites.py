@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import write_data
@@ -66,12 +67,50 @@ def test_an_unknown_suite_is_answered_with_the_nearest():
 
 @pytest.mark.parametrize("name", known_suites())
 def test_every_run_of_our_suites_can_be_begun_and_has_its_own_folder(name, tmp_path):
-    folders = [
-        folder.path
-        for job in read_suite(find_suite(name))
-        for folder in plan(job.words, tmp_path).folders
-    ]
+    plans = suite.plan_all(read_suite(find_suite(name)), tmp_path)
+    folders = [folder.path for planned in plans for folder in planned.folders]
     assert len(set(folders)) == len(folders)
+
+
+# They would run side by side, each writing over what the other wrote.
+@pytest.mark.parametrize("command", ["run", "status"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("--agent.hidden 16", "--agent.hidden 32"),
+        ("--seeds 0 1", "--seeds 1 2"),
+        ("--runs elsewhere --steps 10", "--steps 20 --runs=./elsewhere"),
+    ],
+)
+def test_two_lines_for_one_run_folder_are_refused(
+    command, first, second, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    lines = [f"gcbc {MAZE} --dataset missing.npz {options}" for options in (first, second)]
+    Path("mine.txt").write_text("\n".join(lines))
+    assert main(["suite", command, "mine.txt"]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert all(words in error for words in (*lines, "--variant"))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"], "nothing was begun"
+
+
+def test_a_line_may_go_on_from_another(tmp_path):
+    offline = ("fql", "cube-single-play-singletask-task2-v0")
+    lines = [offline, (*offline, "--online-steps", "10"), (*offline, "--variant", "other")]
+    assert len(suite.plan_all([Job(words) for words in lines], tmp_path)) == 3
+
+
+@pytest.mark.parametrize("start", [f"gcbc {MAZE} --dataset no.npz", "crl-uniform point-u-maze"])
+@pytest.mark.parametrize("seeds", ["--seeds", "--seeds 1 1"])
+def test_a_line_with_senseless_seeds_is_named(start, seeds, tmp_path, capsys):
+    listed = tmp_path / "mine.txt"
+    listed.write_text(f"{start} {seeds}\n")
+    for command in ("run", "status"):
+        words = ["suite", command, str(listed), "--runs", str(tmp_path / "runs")]
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"nfrl: {start} {seeds}: seeds must be distinct, at least one")
+        assert len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -79,13 +118,26 @@ def test_every_run_of_our_suites_can_be_begun_and_has_its_own_folder(name, tmp_p
     [
         (("gcbc", MAZE), ["--workers", "1"]),
         (("gcbc", MAZE, "--workers", "3"), ["--workers", "3"]),
+        (("gcbc", MAZE, "--workers=3"), ["--workers=3"]),
         (("nf-ugs", "point-u-maze"), []),
     ],
 )
 def test_workers_are_for_runs_with_simulators(words, expected, tmp_path):
     command = suite._command(Job(words), plan(words, tmp_path), tmp_path, None, os.cpu_count())
-    where = command.index("--workers") if "--workers" in command else len(command)
-    assert command[where : where + 2] == expected
+    places = [i for i, word in enumerate(command) if word.startswith("--workers")]
+    assert [word for i in places for word in command[i : i + 2]][: len(expected)] == expected
+    assert len(places) == bool(expected)
+
+
+@pytest.mark.parametrize("own", [("--runs", "own"), ("--runs=own",)])
+def test_a_lines_own_options_win(own, tmp_path):
+    words = ("gcbc", MAZE, *own, "--record", "own.jsonl")
+    planned, record = plan(words, tmp_path), tmp_path / "all.jsonl"
+    command = suite._command(Job(words), planned, tmp_path, record, lanes=1)
+    began = command[command.index("train") + 1 :]
+    assert plan(began).folders == planned.folders
+    assert planned.folders[0].path.parts[0] == "own"
+    assert str(record) not in began
 
 
 def test_of_several_seeds_the_lowest_is_told(tmp_path):

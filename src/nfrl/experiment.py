@@ -25,12 +25,14 @@ from nfrl.data.dataset import Dataset
 from nfrl.errors import UserError
 from nfrl.evaluation.result import Evaluation
 from nfrl.evaluation.rollout import evaluate
+from nfrl.evaluation.slots import make_environment
 from nfrl.evaluation.video import VideoUnavailable, record_video
 from nfrl.files import write_atomically
 from nfrl.networks import count_parameters
 from nfrl.progress import Update, progress
 from nfrl.speed import sampling_milliseconds
 from nfrl.tasks import find_task
+from nfrl.tasks.task import Task
 from nfrl.training.offline import (
     NonFiniteLossError,
     OfflineTraining,
@@ -170,6 +172,23 @@ def describe_dataset(name: str, path: Path) -> DatasetInfo:
     )
 
 
+def check_fits(dataset: DatasetInfo, task: Task) -> None:
+    """Refuse a data set whose numbers are not as many as the task's environment has.
+
+    Raises:
+        UserError: It is such a one.
+    """
+    environment = make_environment(task.environment)
+    theirs = (environment.observation_space.shape[0], environment.action_space.shape[0])
+    environment.close()
+    ours = (dataset.observation_dim, dataset.action_dim)
+    if ours != theirs:
+        raise UserError(
+            f"{dataset.path} has observations of {ours[0]} numbers and actions of {ours[1]}; "
+            f"{task.name} has {theirs[0]} and {theirs[1]}"
+        )
+
+
 def run(
     experiment: Experiment,
     folders: Sequence[RunFolder],
@@ -229,16 +248,18 @@ def _run_online(
     """Go on from the offline run, which is made first if it is not there."""
     # Refused before the offline run, not after it.
     check_chunk(experiment.agent_config.chunk)
+    befores = [
+        _offline_folder(experiment, folder, seed)
+        for folder, seed in zip(folders, experiment.seeds, strict=True)
+    ]
+    for before in befores:
+        _refuse_other_values(experiment.offline, before)
     steps = OnlineSteps(experiment.online_steps, experiment.training.batch_size)
     task, offline = find_task(experiment.task), experiment.offline
-    root = folders[0].path.parent.parent.parent
-    befores = offline.run_folders(root)
-    offline_results = run(offline, befores, workers=workers, show=show)
+    run(offline, befores, workers=workers, show=show)
     dataset, validation = load_data(experiment)
     results = []
-    for seed, folder, before, first in zip(
-        experiment.seeds, folders, befores, offline_results, strict=True
-    ):
+    for seed, folder, before in zip(experiment.seeds, folders, befores, strict=True):
         if (finished := finished_result(folder)) is not None:
             results.append(finished)
             continue
@@ -250,21 +271,43 @@ def _run_online(
             def report(step: int, metrics: dict[str, float], update: Update = update) -> None:
                 update(step, f"loss {metrics['loss']:.3f}, reward {metrics['reward']:.3f}")
 
-            agent = go_online(
-                folder,
-                load_trained(offline, before),
-                RewardedEnvironment(task.environment, task.horizon, seed),
-                dataset,
-                steps,
-                seed=seed,
-                report=report,
-            )
+            try:
+                agent = go_online(
+                    folder,
+                    load_trained(offline, before),
+                    RewardedEnvironment(task.environment, task.horizon, seed),
+                    dataset,
+                    steps,
+                    seed=seed,
+                    report=report,
+                )
+            except NonFiniteLossError:
+                folder.write_result(describe_result(experiment, seed, folder, None, None))
+                raise
         save_samples(folder, agent, validation)
-        result = score(experiment, seed, folder, agent, workers=workers, video=video, show=show)
-        result |= {"online_steps": experiment.online_steps, "offline_score": first["score"]}
-        folder.write_result(result)
-        results.append(result)
+        results.append(
+            score(experiment, seed, folder, agent, workers=workers, video=video, show=show)
+        )
     return results
+
+
+def _offline_folder(experiment: Experiment, folder: RunFolder, seed: int) -> RunFolder:
+    """Return where the run is, or will be, that a seed goes on from online."""
+    root = folder.path.parent.parent.parent
+    return experiment.offline.run_folders(root)[experiment.seeds.index(seed)]
+
+
+def _refuse_other_values(offline: Experiment, folder: RunFolder) -> None:
+    """Refuse to go on from a run of other values; a finished one may have had more seeds."""
+    if not folder.is_begun:
+        return
+    found = Experiment.from_json(folder.read_config())
+    free = ["episodes", "curve_episodes"] + ["seeds"] * (finished_result(folder) is not None)
+    if dataclasses.replace(found, **{name: getattr(offline, name) for name in free}) != offline:
+        raise UserError(
+            f"{folder.path}, where this run would go on from, holds one with other values; give "
+            "this one a --variant name or another --runs folder"
+        )
 
 
 def score(
@@ -348,6 +391,22 @@ def _load_demonstrations(experiment: Experiment, path: Path) -> tuple[Dataset, D
     found = demonstrations.read(path)
     if found.sha256 != experiment.dataset.sha256:
         raise UserError(f"{path} is not the data this run was begun with: its numbers differ")
+    if find_task(experiment.task).rewards:
+        raise UserError(
+            f"{path}: demonstrations have no rewards, which {experiment.task} needs; give an "
+            "OGBench .npz file of its environment"
+        )
+    if experiment.task == "pusht":
+        # Published demonstrations say where the disc is to go in pixels.
+        from nfrl.simulators.pusht import actions_of
+
+        found = dataclasses.replace(found, actions=actions_of(found.actions))
+    largest = float(np.abs(found.actions).max())
+    if largest > 1 + ogbench.ACTION_TOLERANCE:
+        raise UserError(
+            f"{path}: actions must lie in [-1, 1], as the environments take them; the largest "
+            f"here is {largest:g}"
+        )
     training, held_out = found.split(max(len(found.episode_ends) // 10, 1))
     return training.to_dataset(), held_out.to_dataset()
 
@@ -361,8 +420,7 @@ def load_trained(experiment: Experiment, folder: RunFolder, step: int | None = N
     if experiment.online_steps:
         sizes = (experiment.dataset.observation_dim, experiment.dataset.action_dim)
         key, steps = jax.random.key(0), experiment.training.steps
-        like = build_agent(experiment.agent_config, key, *sizes, steps)
-        return load_online(folder, like, sizes, experiment.online_steps)
+        return load_online(folder, build_agent(experiment.agent_config, key, *sizes, steps), step)
     return load_agent(
         folder,
         experiment.agent_config,
@@ -458,9 +516,12 @@ def describe_result(
 
     ``train_seconds`` is the wall-clock time of all seeds that trained together, and
     ``steps_per_second`` the rate of gradient steps summed over them. ``curve`` holds the steps,
-    seconds and scores of the evaluations on the way.
+    seconds and scores of the evaluations on the way. Of a run that went on online these are of
+    what came then, when seeds take turns; ``steps`` stays the length of the offline run.
     """
     steps, together = experiment.training.steps, len(experiment.seeds)
+    if experiment.online_steps:
+        steps, together = experiment.online_steps, 1
     seconds = folder.seconds_until(steps)
     dataset = {
         key: value for key, value in dataclasses.asdict(experiment.dataset).items() if key != "path"
@@ -472,9 +533,10 @@ def describe_result(
         # Runs that went on are no repetitions of those that did not.
         "variant": _variant(experiment),
         "seed": seed,
-        "steps": steps,
+        "steps": experiment.training.steps,
         "status": "diverged" if agent is None else "finished",
         **_scores(evaluation),
+        **_online(experiment, folder, seed),
         "episodes": experiment.episodes,
         "dataset": dataset,
         "parameters": agent and count_parameters(agent.policy),
@@ -517,6 +579,17 @@ def _scores(evaluation: Evaluation | None) -> dict[str, Any]:
         "max_score": rounded([evaluation.max_scores.mean()])[0],
         "success": round(evaluation.score, 4),
         "mode_entropy": None if entropy is None else round(entropy, 4),
+    }
+
+
+def _online(experiment: Experiment, folder: RunFolder, seed: int) -> dict[str, Any]:
+    """Return what an online run's record says beside: its steps, and the score before them."""
+    if not experiment.online_steps:
+        return {}
+    before = _offline_folder(experiment, folder, seed).read_result()
+    return {
+        "online_steps": experiment.online_steps,
+        "offline_score": before and before["score"],
     }
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import cattrs
+
 from nfrl.agents import EXPLORERS
 from nfrl.agents.explorer import Explorer, ExplorerConfig
 from nfrl.errors import UserError
@@ -58,10 +60,16 @@ class Exploration:
                 ),
                 training=CONVERTER.structure(config["training"], ExploreTraining),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
             raise UserError(
                 f"config.json does not describe a run of this version: {error!r}"
             ) from error
+
+
+def is_exploration(config: dict[str, Any]) -> bool:
+    """Whether a config.json is of an explorer's run."""
+    agent = config.get("agent")
+    return isinstance(agent, str) and agent in EXPLORERS
 
 
 def run(

@@ -27,7 +27,8 @@ def batched_policy(agent: Agent | Chunked | ImitationAgent, seed: int = 0) -> Ac
     Returns:
         A function of (observations, goals, episodes, times), the first two of shape (n, d) and
         the others of shape (n,), to actions of shape (n, action). A row's random key is made of
-        the seed, its episode and its time, so its action does not depend on the other rows.
+        the seed, its episode and its time, so its action does not depend on the other rows. A time
+        of -1 says that the row has nothing to do.
     """
     if hasattr(agent, "act_chunk"):
         return ChunkPolicy(cast(ImitationAgent | Chunked, agent), seed)
@@ -59,6 +60,7 @@ def compile_act(like: Agent, seed: int) -> Callable[[Agent], Act]:
         def policy(
             observations: np.ndarray, goals: np.ndarray, episodes: np.ndarray, times: np.ndarray
         ) -> np.ndarray:
+            # An idle row's -1 becomes 2^32 - 1, of which a key can be made.
             numbers = (np.asarray(x, np.uint32) for x in (episodes, times))
             return np.asarray(compiled(observations, goals, *numbers))
 

@@ -78,3 +78,15 @@ def check_discount(discount: float) -> None:
     """
     if not 0 <= discount < 1:
         raise UserError(f"discount must lie in [0, 1); got {discount}")
+
+
+def check_positive(config: object, *names: str) -> None:
+    """Refuse a configuration whose fields of these names, counts of something, are not all >= 1.
+
+    Raises:
+        UserError: One is less; the message names it as the command line does.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value < 1:
+            raise UserError(f"{name.replace('_', '-')} must be at least 1; got {value}")

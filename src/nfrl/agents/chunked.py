@@ -17,11 +17,10 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import Agent, Wrapper
+from nfrl.agents.agent import Agent, Wrapper, check_positive
 from nfrl.agents.imitation import ChunkShape
 from nfrl.agents.standardized import Standardizable
 from nfrl.data.dataset import Dataset
-from nfrl.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +32,7 @@ class Chunkable(Standardizable):
     paper."""
 
     def __post_init__(self):
-        if self.chunk < 1:
-            raise UserError(f"chunk must be at least 1; got {self.chunk}")
+        check_positive(self, "chunk")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.agent import check_positive
 from nfrl.agents.flow_matching import integrate, matching_error
 from nfrl.agents.imitation import ChunkShape, draw_chunks, flat_histories, to_actions
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
@@ -34,6 +35,9 @@ class FMBCConfig:
     """Steps of the integration when acting."""
     optimizer: AdamW = AdamW()
     """As NF-BC's: the same budget."""
+
+    def __post_init__(self):
+        check_positive(self, "euler_steps")
 
     def build(
         self,

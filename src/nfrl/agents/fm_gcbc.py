@@ -11,7 +11,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_discount
+from nfrl.agents.agent import check_discount, check_positive
 from nfrl.agents.chunked import Chunkable
 from nfrl.agents.flow_matching import VelocityField, integrate, matching_error
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
@@ -37,6 +37,7 @@ class FMGCBCConfig(Chunkable):
     def __post_init__(self):
         super().__post_init__()
         check_discount(self.discount)
+        check_positive(self, "euler_steps")
 
     def build(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int

@@ -19,7 +19,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_discount
+from nfrl.agents.agent import check_discount, check_positive
 from nfrl.agents.chunked import Chunkable
 from nfrl.agents.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
 from nfrl.agents.flow_matching import VelocityField, integrate, matching_error
@@ -61,6 +61,7 @@ class FQLConfig(Chunkable):
     def __post_init__(self):
         super().__post_init__()
         check_discount(self.discount)
+        check_positive(self, "euler_steps")
 
     def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "FQL":
         """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""

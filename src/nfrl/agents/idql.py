@@ -17,6 +17,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.agent import check_positive
 from nfrl.agents.critics import follow
 from nfrl.agents.diffusion import NoisePredictor, noise_error, sample, variance_preserving
 from nfrl.agents.implicit_q import ImplicitQ, ImplicitQConfig, States, best_action
@@ -47,6 +48,10 @@ class IDQLConfig(ImplicitQConfig):
         3e-4, weight_decay=1e-4, warmup_steps=0, final_learning_rate=0.0
     )
     """AdamW, 3e-4, cosine decay to zero over the run (the code)."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(self, "diffusion_steps", "samples")
 
     def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "IDQL":
         """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""

@@ -15,6 +15,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.agent import check_positive
 from nfrl.agents.flow_matching import VelocityField, integrate, matching_error
 from nfrl.agents.implicit_q import ImplicitQ, ImplicitQConfig, States, best_action
 from nfrl.agents.optimization import gradient_step, initial_state, join_metrics
@@ -34,6 +35,10 @@ class IFQLConfig(ImplicitQConfig):
     """N, the actions to choose from: 64 for antsoccer."""
     euler_steps: int = 10
     """Steps of the integration."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(self, "samples", "euler_steps")
 
     def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "IFQL":
         """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""

@@ -14,6 +14,7 @@ import optax
 from flowjax.distributions import AbstractDistribution
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.agent import check_positive
 from nfrl.agents.flow_policy import FlowPolicyConfig
 from nfrl.agents.imitation import ChunkShape, draw_chunks, flat_chunks, flat_histories, to_actions
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
@@ -44,6 +45,9 @@ class NFBCConfig(FlowPolicyConfig):
     """Samples N of which the one of highest likelihood acts; 1 is the paper's."""
     optimizer: AdamW = AdamW()
     """AdamW, 3e-4 (the code: 1e-3 for PushT), weight decay 1e-6, warm-up 500, cosine to 1e-6."""
+
+    def __post_init__(self):
+        check_positive(self, "best_of")
 
     def build(
         self,

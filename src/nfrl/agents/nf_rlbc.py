@@ -18,7 +18,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_discount
+from nfrl.agents.agent import check_discount, check_positive
 from nfrl.agents.chunked import Chunkable
 from nfrl.agents.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
 from nfrl.agents.flow_policy import FlowPolicy, FlowPolicyConfig
@@ -31,7 +31,6 @@ from nfrl.agents.optimization import (
 )
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
-from nfrl.errors import UserError
 
 # Data clipped to this leave a flow's density finite next to a bound (the code's value).
 ACTION_LIMIT = 1 - 1e-5
@@ -68,8 +67,7 @@ class NFRLBCConfig(Chunkable, FlowPolicyConfig):
     def __post_init__(self):
         super().__post_init__()
         check_discount(self.discount)
-        if self.candidates < 1:
-            raise UserError(f"candidates must be at least 1; got {self.candidates}")
+        check_positive(self, "candidates")
 
     def build(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
+from nfrl.errors import UserError
 from nfrl.networks import split_trainable
 
 Model = TypeVar("Model")
@@ -30,6 +31,13 @@ class AdamW:
     """Learning rate at the end of the cosine decay."""
     clip_norm: float | None = None
     """Global norm that gradients are clipped to; None for no clipping (the paper's)."""
+
+    def __post_init__(self):
+        if self.learning_rate <= 0 or self.final_learning_rate < 0:
+            raise UserError(
+                "learning-rate must be above 0 and final-learning-rate at least 0; got "
+                f"{self.learning_rate} and {self.final_learning_rate}"
+            )
 
     def build(self, steps: int) -> optax.GradientTransformation:
         """Build the optimiser for a run of so many steps."""

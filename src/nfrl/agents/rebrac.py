@@ -19,7 +19,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from nfrl.agents.agent import check_discount
+from nfrl.agents.agent import check_discount, check_positive
 from nfrl.agents.chunked import Chunkable
 from nfrl.agents.critics import Critic, aggregate, follow, td_loss, td_target
 from nfrl.agents.gaussian import mean_network
@@ -63,6 +63,7 @@ class ReBRACConfig(Chunkable):
     def __post_init__(self):
         super().__post_init__()
         check_discount(self.discount)
+        check_positive(self, "actor_every")
 
     def build(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int

@@ -19,8 +19,9 @@ class ChunkPolicy:
 
     Called once a step for all environments with (observations, goals, episodes, times). A row
     whose time is 0 begins an episode and forgets what was before; it plans at times 0, E, 2E, ...
-    with a random key made of the seed, its episode and its time. So what a row does depends on the
-    row alone; the number of rows may not change. Imitating agents do not look at the goals.
+    with a random key made of the seed, its episode and its time. A row whose time is -1 has nothing
+    to do, and never plans. So what a row does depends on the row alone; the number of rows may not
+    change. Imitating agents do not look at the goals.
 
     Args:
         agent: The agent, as it stands now.
@@ -45,7 +46,7 @@ class ChunkPolicy:
     ) -> np.ndarray:
         rows, begins = len(observations), times == 0
         if len(self._histories) != rows:
-            if not begins.all():
+            if (times > 0).any():
                 raise ValueError(f"there were {len(self._histories)} rows, and now {rows}")
             history = self._chunks.history
             self._histories = np.zeros((rows, history, observations.shape[1]), np.float32)
@@ -56,7 +57,7 @@ class ChunkPolicy:
         )
         # Whole chunks for all rows, whoever needs one: a product's rounding depends on its shape,
         # and a row's actions must not depend on how many others plan with it.
-        due = times % self._chunks.executed == 0
+        due = (times >= 0) & (times % self._chunks.executed == 0)
         if due.any():
             self._replan(due, goals, episodes, times)
         return self._pending[np.arange(rows), times % self._chunks.executed]
@@ -99,6 +100,7 @@ def _compiled(agent: ImitationAgent | Chunked, seed: int, confidence: bool) -> P
     def call(
         histories: np.ndarray, goals: np.ndarray, episodes: np.ndarray, times: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
+        # An idle row's -1 becomes 2^32 - 1, of which a key can be made.
         numbers = (np.asarray(x, np.uint32) for x in (episodes, times))
         chunks, log_probs = compiled(histories, np.asarray(goals, np.float32), *numbers)
         return np.asarray(chunks), np.asarray(log_probs)

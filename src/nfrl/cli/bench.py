@@ -221,7 +221,7 @@ def bench_explore(options: ExploreOptions) -> tuple[Table, dict[str, Any]]:
     figures: dict[str, Any] = {}
     with progress("measuring", len(options.agents), "agents") as update:
         for done, agent in enumerate(options.agents):
-            config, training = find_exploration(options.preset, agent, maze.name)
+            config, training = find_exploration(options.preset, agent)
             if options.batch_size is not None:
                 training = dataclasses.replace(training, batch_size=options.batch_size)
             speed = exploring_speed(config, training, maze, rounds=options.rounds)

@@ -17,7 +17,7 @@ class DemoOptions:
     """Make data, train NF-GCBC and its Gaussian twin, evaluate both, show the comparison."""
 
     quick: bool = False
-    """A small maze instead of a robot arm: about a minute in place of ten."""
+    """A small maze instead of a robot arm: a minute or two in place of twelve."""
     runs: Path = Path("runs/demo")
     """Where run folders and the report go."""
     seed: int = 0

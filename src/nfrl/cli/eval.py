@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import jax.random as jr
 import tyro
 
-from nfrl.agents import EXPLORERS
-from nfrl.cli.train import describe
+from nfrl.cli.train import check_workers, describe
 from nfrl.confidence import measure
 from nfrl.errors import UserError
 from nfrl.experiment import (
@@ -21,6 +20,7 @@ from nfrl.experiment import (
     score,
     versions,
 )
+from nfrl.exploration import is_exploration
 from nfrl.files import write_atomically, write_json
 from nfrl.reports.confidence import confidence as draw
 from nfrl.reports.style import png
@@ -37,8 +37,8 @@ class EvalOptions:
     episodes: int = 50
     """Episodes per goal."""
     step: int | None = None
-    """The checkpoint's step; by default the latest. The run's result is written anew only where
-    none is given and the run is finished."""
+    """The checkpoint's step, of the environment where the run went on in it; by default the latest.
+    The run's result is written anew only where none is given and the run is finished."""
     video: bool = False
     """Film one episode per goal (slow without a graphics card)."""
     workers: int | None = None
@@ -53,9 +53,10 @@ def run(arguments: Sequence[str]) -> None:
     options = tyro.cli(EvalOptions, args=list(arguments), prog="nfrl eval")
     if options.episodes < 1:
         raise UserError(f"episodes must be at least 1, not {options.episodes}")
-    folder = RunFolder(options.run)
+    check_workers(options.workers)
+    folder = RunFolder(options.run.resolve())
     config = folder.read_config()
-    if config.get("agent") in EXPLORERS:
+    if is_exploration(config):
         raise UserError(
             f"{folder.path} explored a maze, and was evaluated as it did: see its metrics.jsonl "
             "and figures"

@@ -51,7 +51,7 @@ class ExploreOptions(Generic[AgentConfigT]):
 def parse(agent: str, maze: str, preset: PresetName, arguments: Sequence[str]) -> ExploreOptions:
     """Parse the options after agent and maze."""
     find_maze(maze)
-    values, training = find_exploration(preset, agent, maze)
+    values, training = find_exploration(preset, agent)
     config: Any = EXPLORERS[agent]
     options = tyro.cli(
         ExploreOptions[config],

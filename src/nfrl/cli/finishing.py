@@ -27,6 +27,12 @@ def finishing(
         diverged = folders[list(seeds).index(error.seed)].read_result()
         if record is not None and diverged is not None:
             append_record(record, diverged)
+        if len(seeds) > 1:
+            print(
+                "the seeds that trained with it end at their last checkpoints as well; to train "
+                "them without it, give them a --variant name",
+                file=sys.stderr,
+            )
         raise
     except KeyboardInterrupt:
         print(f"interrupted; go on with: nfrl resume {folders[0].path}", file=sys.stderr)

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from nfrl.errors import UserError
 from nfrl.reports.page import write_report
 from nfrl.reports.records import load_records
 from nfrl.reports.tables import all_tables, update_readme
@@ -29,6 +30,8 @@ class ReportOptions:
 def run(arguments: Sequence[str]) -> None:
     """Parse the words after ``nfrl report`` and do it."""
     options = tyro.cli(ReportOptions, args=list(arguments), prog="nfrl report")
+    if not options.paths:
+        raise UserError("report takes at least one path: a folder of runs, or a file of records")
     show(options.paths, options.out)
     if options.readme is not None:
         update_readme(options.readme, all_tables(load_records(options.paths), find_task))

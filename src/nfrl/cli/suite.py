@@ -37,9 +37,10 @@ class RunOptions:
     jobs: int | None = None
     """Runs at a time, each on cores of its own; by default one per processor core."""
     runs: Path = Path("runs")
-    """Where run folders go; what a run prints goes to RUNS/TASK/AGENT-PRESET/seed-N.log."""
+    """Where run folders go; what a run prints goes to RUNS/TASK/AGENT-PRESET/seed-N.log. A line's
+    own --runs wins."""
     record: Path | None = None
-    """A .jsonl file that gets a line per finished run."""
+    """A .jsonl file that gets a line per finished run; a line's own --record wins."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +89,10 @@ def work(
         What each job asked for, with its run folders.
 
     Raises:
-        UserError: Some runs did not finish; the message names them and what they printed.
+        UserError: See :func:`plan_all`; or some runs did not finish: the message names them and
+            what they printed.
     """
-    plans = [plan(job.words, runs) for job in jobs]
+    plans = plan_all(jobs, runs)
     todo = [i for i in range(len(jobs)) if not _finished(plans[i])]
     print(f"{title}: {len(jobs) - len(todo)} of {len(jobs)} runs are finished")
     for i in todo:
@@ -121,19 +123,54 @@ def work(
     return plans
 
 
+def plan_all(jobs: Sequence[Job], runs: Path) -> list[Plan]:
+    """Return what each job asks for, before anything is begun.
+
+    Args:
+        jobs: The runs.
+        runs: Where run folders go, unless a job says.
+
+    Raises:
+        UserError: A job makes no sense, or has a run folder of another's, with which it would run
+            side by side.
+    """
+    plans: list[Plan] = []
+    owners: dict[Path, Job] = {}
+    for job in jobs:
+        try:
+            planned = plan(job.words, runs)
+        except UserError as error:
+            raise UserError(f"{job.title}: {error}") from error
+        folders = [folder.path.resolve() for folder in planned.folders]
+        if not folders or len(set(folders)) < len(folders):
+            raise UserError(f"{job.title}: seeds must be distinct, at least one, and none negative")
+        for folder in folders:
+            if folder in owners:
+                raise UserError(
+                    f"these have one run folder, {folder}: {owners[folder].title}; and: "
+                    f"{job.title}; give one of them a --variant name, or other --seeds"
+                )
+            owners[folder] = job
+        plans.append(planned)
+    return plans
+
+
 def show(options: StatusOptions) -> None:
     """Print a table of the runs and how far each has come."""
     table = Table("run", "state")
-    for job in read_suite(find_suite(options.suite)):
-        table.add_row(job.title, _state(plan(job.words, options.runs)))
+    jobs = read_suite(find_suite(options.suite))
+    for job, planned in zip(jobs, plan_all(jobs, options.runs), strict=True):
+        table.add_row(job.title, _state(planned))
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 def _command(job: Job, planned: Plan, runs: Path, record: Path | None, lanes: int) -> list[str]:
-    words = [*job.words, "--runs", str(runs)]
-    if record is not None:
+    words = list(job.words)
+    if not job.gives("--runs"):
+        words += ["--runs", str(runs)]
+    if record is not None and not job.gives("--record"):
         words += ["--record", str(record)]
-    if planned.has_workers and "--workers" not in job.words:
+    if planned.has_workers and not job.gives("--workers"):
         words += ["--workers", str(max((os.cpu_count() or 1) // lanes, 1))]
     return [sys.executable, "-m", "nfrl.cli.main", "train", *words]
 

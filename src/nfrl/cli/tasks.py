@@ -56,6 +56,6 @@ def _data(name: str) -> str:
     if dataset_path(name).is_file():
         return "on disk"
     if name not in RECIPES:
-        return "from a file, or --download"
+        return "from a file, or --download" if name.endswith("-v0") else "from a file"
     missing = [expert for expert in RECIPES[name].experts if not is_there(expert)]
     return f"needs the {missing[0]} expert" if missing else "made here"

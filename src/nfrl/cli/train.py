@@ -5,14 +5,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import equinox as eqx
+import jax.random as jr
 import tyro
 
-from nfrl.agents import AGENTS, EXPLORERS
+from nfrl.agents import AGENTS, EXPLORERS, AgentConfig, build_agent
 from nfrl.cli import explore
 from nfrl.cli.finishing import finishing
 from nfrl.collect.resolve import find_or_make
 from nfrl.errors import UserError, unknown_name
-from nfrl.experiment import Experiment, describe_dataset, run_folders
+from nfrl.experiment import Experiment, check_fits, describe_dataset, run_folders
 from nfrl.experiment import run as run_experiment
 from nfrl.mazes import MAZES
 from nfrl.reports.records import append_record
@@ -59,7 +61,8 @@ class TrainOptions(Generic[AgentConfigT]):
     variant: str = ""
     """A word for what was changed from the preset; it is part of the run's folder."""
     dataset: Path | None = None
-    """An OGBench file to learn from (its -val.npz stands beside it)."""
+    """An OGBench file to learn from (its -val.npz stands beside it); or for imitation a folder of
+    demonstrations (docs/demonstrations.md)."""
     data_episodes: int | None = None
     """Episodes of the data set, made here if there is no file; by default the preset's number."""
     data_seed: int = 0
@@ -131,6 +134,8 @@ def plan(arguments: Sequence[str], runs: Path | None = None) -> Plan:
         )
     if agent not in AGENTS:
         raise unknown_name("agent", agent, [*AGENTS, *EXPLORERS])
+    if name in MAZES:
+        raise UserError(f"{name} is a maze to explore; agents for it: {', '.join(EXPLORERS)}")
     task = find_task(name)
     options = _parse(agent, task, words)
     folders = run_folders(
@@ -161,11 +166,14 @@ def train(agent: str, task: Task, options: TrainOptions) -> list[RunFolder]:
         raise UserError(f"episodes must be at least 0, not {options.episodes}")
     if options.curve_episodes < 1:
         raise UserError(f"curve-episodes must be at least 1, not {options.curve_episodes}")
-    if options.workers is not None and options.workers < 1:
-        raise UserError(f"workers must be at least 1, not {options.workers}")
+    check_workers(options.workers)
     if options.online_steps and agent not in ONLINE:
         raise UserError(f"--online-steps is for {' and '.join(ONLINE)}, not for {agent}")
+    _refuse_unbuildable(options.agent)
     data_file = make_data(task, options)
+    dataset = describe_dataset(task.dataset, data_file)
+    if options.dataset is not None:
+        check_fits(dataset, task)
     experiment = Experiment(
         task=task.name,
         agent=agent,
@@ -174,7 +182,7 @@ def train(agent: str, task: Task, options: TrainOptions) -> list[RunFolder]:
         seeds=options.seeds,
         agent_config=options.agent,
         training=training,
-        dataset=describe_dataset(task.dataset, data_file),
+        dataset=dataset,
         episodes=options.episodes,
         curve_episodes=options.curve_episodes,
         online_steps=options.online_steps,
@@ -189,6 +197,12 @@ def train(agent: str, task: Task, options: TrainOptions) -> list[RunFolder]:
         video=options.video,
     )
     return folders
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuse a number of processes that is none."""
+    if workers is not None and workers < 1:
+        raise UserError(f"workers must be at least 1, not {workers}")
 
 
 def make_data(task: Task, options: TrainOptions) -> Path:
@@ -274,6 +288,14 @@ def _preset_name(arguments: Sequence[str]) -> PresetName:
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
     return name
+
+
+def _refuse_unbuildable(config: AgentConfig) -> None:
+    """Find out before data are made whether networks of these sizes can be."""
+    try:
+        eqx.filter_eval_shape(lambda: build_agent(config, jr.key(0), 3, 2, 1))
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _refuse_other_runs(experiment: Experiment, folders: Sequence[RunFolder]) -> None:

@@ -54,6 +54,11 @@ def find_or_make(
     for candidate in (wanted, full) if seed == 0 else (wanted,):
         if candidate.is_file():
             return candidate
+    if name not in RECIPES and not name.endswith("-v0"):  # None of OGBench's either.
+        raise UserError(
+            f"demonstrations of {name} are not made here: give a file or folder of them with "
+            "--dataset (docs/demonstrations.md)"
+        )
     if download:
         _download(name, full)
         return full

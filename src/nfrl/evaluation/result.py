@@ -1,6 +1,7 @@
 """What an evaluation found."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +56,17 @@ class Evaluation:
     def interval(self) -> tuple[float, float]:
         """The 95% bootstrap interval of the score, episodes resampled within each goal.
 
-        It speaks of the episodes' chance, not of the training seeds'. Where all episodes ended
-        alike, resampling would give a point: it is Wilson's interval there.
+        It speaks of the episodes' chance, not of the training seeds'. Where every goal has been
+        reached always or never, resampling gives a point: it is Wilson's there, see
+        :func:`wilson_mean_interval`.
         """
-        if self.score in (0, 1):
-            return wilson_interval(self.score, self.successes.size)
         # n draws with replacement from n zeros and ones: their sum is binomial, exactly.
         episodes = self.successes.shape[1]
         generator = np.random.default_rng(0)
         sums = generator.binomial(episodes, self.scores, size=(10_000, len(self.scores)))
         low, high = np.quantile(sums.mean(axis=1) / episodes, [0.025, 0.975])
+        if low == high:
+            return wilson_mean_interval(self.scores, episodes)
         return float(low), float(high)
 
     @property
@@ -79,7 +81,7 @@ class Evaluation:
 
     @property
     def final_score_interval(self) -> tuple[float, float] | None:
-        """The 95% bootstrap interval of ``final_score``, as ``interval`` is of ``score``."""
+        """The 95% bootstrap interval of ``final_score``; a point where all shares are equal."""
         return None if self.final_scores is None else _bootstrap(self.final_scores)
 
     @property
@@ -117,6 +119,18 @@ def wilson_interval(rate: float, n: int) -> tuple[float, float]:
     centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
     return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+
+
+def wilson_mean_interval(rates: Sequence[float] | np.ndarray, n: int) -> tuple[float, float]:
+    """95% interval of the mean of success rates, each seen in ``n`` episodes.
+
+    The distances from each rate to the ends of its own Wilson interval are put together as
+    independent ones are, by their squares (MOVER; Zou and Donner, 2008).
+    """
+    mean = float(np.mean(rates))
+    ends = np.array([wilson_interval(float(rate), n) for rate in rates])
+    down, up = np.sqrt(np.square(ends - np.asarray(rates)[:, None]).sum(axis=0)) / len(rates)
+    return float(mean - down), float(mean + up)
 
 
 def _bootstrap(values: np.ndarray) -> tuple[float, float]:

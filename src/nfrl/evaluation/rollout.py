@@ -19,10 +19,11 @@ Policy = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 observations: (n, obs) float32; goals: (n, goal) float32, of width 0 where a task has only one;
 episodes: (n,) int64, a number for each episode of the evaluation; times: (n,) int64, steps taken
-in the episode; actions: (n, act), clipped to [-1, 1] afterwards. A row's action should depend on
-that row only, and on what was shown of its episode before; a policy that draws random numbers
-derives them from (episode, time), and an episode is then the same in any batch. n is the same at
-each call, and rows whose environments have nothing to do hold old values and the time 0.
+in the episode, or -1; actions: (n, act), clipped to [-1, 1] afterwards. A row's action should
+depend on that row only, and on what was shown of its episode before; a policy that draws random
+numbers derives them from (episode, time), and an episode is then the same in any batch. n is the
+same at each call. A row whose environment takes no step now, as its episode has just ended or no
+episode is left for it, holds old values and the time -1, and its action goes nowhere.
 """
 
 
@@ -189,7 +190,12 @@ def play(pool: Pool, task: Task, policy: Policy, schedule: Iterable[Episode]) ->
         stepping = pool.commands == STEP
         if stepping.any():
             actions = np.asarray(
-                policy(pool.observations.copy(), pool.goals.copy(), numbers.copy(), times)
+                policy(
+                    pool.observations.copy(),
+                    pool.goals.copy(),
+                    numbers.copy(),
+                    np.where(stepping, times, -1),
+                )
             )
             if actions.shape != pool.actions.shape:
                 raise ValueError(

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -196,7 +195,6 @@ def sampled_actions(
     title: str,
     actions: NDArray[np.floating],
     data_actions: NDArray[np.floating],
-    neighbour_actions: NDArray[np.floating] | None = None,
     colour: str = GOOD,
 ) -> Figure:
     """Draw the policy's actions at some states beside the data's, two dimensions at a time.
@@ -208,7 +206,6 @@ def sampled_actions(
         title: The figure's title.
         actions: Sampled by the policy (states, samples, action).
         data_actions: The data's own action at each state (states, action).
-        neighbour_actions: The data's actions at similar states (states, neighbours, action).
         colour: The agent's colour.
     """
     count, _, size = actions.shape
@@ -220,9 +217,8 @@ def sampled_actions(
         grid = figure.subplots(len(pairs), len(states), squeeze=False, sharex=True, sharey="row")
         for axes_row, pair in zip(grid, pairs, strict=True):
             for axes, state in zip(axes_row, states, strict=True):
-                near = None if neighbour_actions is None else neighbour_actions[state]
                 draw = _histogram if size == 1 else _cloud
-                draw(axes, actions[state], data_actions[state], near, pair, colour)
+                draw(axes, actions[state], data_actions[state], pair, colour)
                 axes.grid(visible=False)
             axes_row[0].set_ylabel("samples" if size == 1 else f"action {pair[1] + 1}")
             for axes in axes_row if size > 1 else grid[-1]:
@@ -233,21 +229,7 @@ def sampled_actions(
             Line2D([], [], color=colour, marker="o", markersize=3.5, linewidth=0, label="policy"),
             Line2D([], [], color=INK, marker="P", markersize=6, linewidth=0, label="the data"),
         ]
-        if neighbour_actions is not None:
-            handles.append(
-                Line2D(
-                    [],
-                    [],
-                    marker="o",
-                    markersize=3.5,
-                    markerfacecolor="none",
-                    markeredgecolor=INK,
-                    markeredgewidth=0.5,
-                    linewidth=0,
-                    label="the data at similar states",
-                )
-            )
-        figure.legend(handles=handles, loc="outside lower left", ncols=3)
+        figure.legend(handles=handles, loc="outside lower left", ncols=2)
     return figure
 
 
@@ -260,14 +242,7 @@ def _pairs(size: int) -> list[tuple[int, int]]:
     ]
 
 
-def _cloud(
-    axes: Axes,
-    samples: NDArray,
-    data: NDArray,
-    near: NDArray | None,
-    pair: tuple[int, int],
-    colour: str,
-) -> None:
+def _cloud(axes: Axes, samples: NDArray, data: NDArray, pair: tuple[int, int], colour: str) -> None:
     first, second = pair
     axes.add_patch(Rectangle((-1, -1), 2, 2, facecolor="none", edgecolor="#c9d0d8", linewidth=0.8))
     alpha = float(np.clip(60 / len(samples), 0.08, 0.6))
@@ -282,11 +257,6 @@ def _cloud(
         linewidth=0.8,
         zorder=4,
     )
-    if near is not None:
-        # Rings on top: they stay visible where the policy covers them, and hide none of it.
-        axes.scatter(
-            near[:, first], near[:, second], s=9, facecolor="none", edgecolor=INK, linewidth=0.5
-        )
     axes.set(xlim=(-1.25, 1.25), ylim=(-1.25, 1.25), aspect="equal")
     axes.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1])
     axes.tick_params(length=0)
@@ -294,18 +264,19 @@ def _cloud(
 
 
 def _histogram(
-    axes: Axes,
-    samples: NDArray,
-    data: NDArray,
-    near: NDArray | None,
-    pair: tuple[int, int],
-    colour: str,
+    axes: Axes, samples: NDArray, data: NDArray, pair: tuple[int, int], colour: str
 ) -> None:
     axes.hist(samples[:, 0], bins=40, range=(-1.25, 1.25), color=colour)
-    style: dict[str, Any] = {"clip_on": False, "zorder": 4}
-    if near is not None:
-        zeros = np.zeros(len(near))
-        axes.scatter(near[:, 0], zeros, s=9, facecolor="white", edgecolor=INK, lw=0.5, **style)
     axes.axvline(data[0], color=INK, linewidth=0.9)
-    axes.scatter(data[0], 0, s=48, marker="P", color=INK, edgecolor="white", lw=0.8, **style)
+    axes.scatter(
+        data[0],
+        0,
+        s=48,
+        marker="P",
+        color=INK,
+        edgecolor="white",
+        linewidth=0.8,
+        clip_on=False,
+        zorder=4,
+    )
     axes.set(xlim=(-1.25, 1.25), xticks=[-1, 0, 1])

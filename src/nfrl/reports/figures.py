@@ -27,7 +27,8 @@ _PANELS = (
     ("share of cells seen", "coverage", None),
     ("log-likelihood", "val_log_prob", "log_prob"),
     ("loss", "val_loss", "loss"),
-    ("actor's loss", "actor_loss", None),
+    ("critic's loss", "val_critic_loss", "critic_loss"),
+    ("actor's loss", "val_actor_loss", "actor_loss"),
 )
 
 
@@ -39,8 +40,8 @@ def learning_curves(
     And the share of a maze's cells seen, of agents that explore.
 
     Each seed is a light line, the mean over seeds a dark one, as far as every seed has come. What
-    is dotted is of the training data. The loss of an agent that logs its likelihood is left out:
-    it would be the same curve upside down.
+    is dotted is of the training data. The loss of an agent that logs its likelihood is left out,
+    as it would be the same curve upside down, and so is that of one that logs its parts.
 
     Args:
         title: The figure's title.
@@ -73,8 +74,9 @@ def learning_curves(
 
 
 def _without_repeated_loss(run: Metrics) -> Metrics:
-    """Leave out the loss where the log-likelihood is there: it is that, with its sign changed."""
-    return {name: run[name] for name in run if name != "loss" or "log_prob" not in run}
+    """Leave out the loss where it is another panel's with its sign changed, or several panels'."""
+    told = {"log_prob", "actor_loss", "critic_loss"} & run.keys()
+    return {name: run[name] for name in run if name not in ("loss", "val_loss") or not told}
 
 
 def _curves(

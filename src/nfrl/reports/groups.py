@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nfrl.evaluation.result import wilson_interval
+from nfrl.evaluation.result import wilson_interval, wilson_mean_interval
 from nfrl.reports.records import Record
 
 MOST_GOALS = 12
@@ -16,7 +16,7 @@ MOST_GOALS = 12
 
 Interval = tuple[float, float]
 _LEARNING = ("batch_size", "discount")
-_Settings = tuple[str, str, str, str, int, int, str]
+_Settings = tuple[str, str, str, str, int, int, int, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,30 +77,51 @@ class Group:
 
         For one seed the record's own (over episodes); for several, seeds and then the episodes
         of each goal are resampled (5,000 times, from a fixed generator), so that both kinds of
-        chance are in it. With fewer than about five seeds it is too narrow. Where all episodes
-        ended alike, resampling would give a point: it is Wilson's interval there.
+        chance are in it. With fewer than about five seeds it is too narrow. Where success is
+        certain, always or never, that would be a point: it is Wilson's there.
         """
-        played = sum(record.episodes * len(record.scores) for record in self.records)
-        if played and all(set(record.scores) == {self.mean} <= {0, 1} for record in self.records):
-            return wilson_interval(self.mean, played)
-        if len(self.records) == 1:
-            return self.records[0].interval
+        interval = self.records[0].interval if len(self.records) == 1 else self._resampled()
+        played = sum(record.episodes for record in self.records)
+        if interval and interval[0] == interval[1] and self._counts_successes and played:
+            return wilson_mean_interval(self.goals, played)
+        return interval
+
+    @property
+    def goal_intervals(self) -> tuple[Interval, ...]:
+        """95% Wilson interval of each goal's success rate, over the episodes of all seeds.
+
+        Empty where scores are shares, of a mark or of blocks, and no rates.
+        """
+        n = sum(record.episodes for record in self.records)
+        if not n or not self._counts_successes:
+            return ()
+        return tuple(wilson_interval(score, n) for score in self.goals)
+
+    @property
+    def _counts_successes(self) -> bool:
+        return all("max_score" not in record.extra for record in self.records)
+
+    def _resampled(self) -> Interval | None:
+        """Resample seeds, and within each what its episodes could have been."""
         episodes = {record.episodes for record in self.records}
         if not self.goals or len(episodes) != 1 or 0 in episodes:
             return None
         (n,) = episodes
         generator = np.random.default_rng(0)
-        scores = np.array([record.scores for record in self.records])  # (seeds, goals)
-        drawn = scores[generator.integers(len(scores), size=(5000, len(scores)))]
-        means = (generator.binomial(n, np.clip(drawn, 0, 1)) / n).mean(axis=(1, 2))
-        low, high = np.quantile(means, [0.025, 0.975])
+        seeds = generator.integers(len(self.records), size=(5000, len(self.records)))
+        if self._counts_successes:
+            scores = np.array([record.scores for record in self.records])  # (seeds, goals)
+            drawn = generator.binomial(n, np.clip(scores[seeds], 0, 1)).mean(axis=2) / n
+        else:
+            # Of shares only each record's own interval says how they spread.
+            if not all(record.interval for record in self.records):
+                return None
+            scores = np.array([record.score for record in self.records])
+            ends = np.array([record.interval for record in self.records])
+            spread = (ends[:, 1] - ends[:, 0]) / (2 * 1.96)
+            drawn = generator.normal(scores[seeds], spread[seeds]).clip(0, 1)
+        low, high = np.quantile(drawn.mean(axis=1), [0.025, 0.975])
         return float(low), float(high)
-
-    @property
-    def goal_intervals(self) -> tuple[Interval, ...]:
-        """95% Wilson interval of each goal's success rate, over the episodes of all seeds."""
-        n = sum(record.episodes for record in self.records)
-        return tuple(wilson_interval(score, n) for score in self.goals) if n else ()
 
     def average(self, field: str) -> float | None:
         """Mean of a field over the runs that have it, whether or not they have a score."""
@@ -157,16 +178,18 @@ def _settings(record: Record) -> _Settings:
     config = json.dumps(_config(record), sort_keys=True)
     return (
         *(record.task, record.agent, record.variant, record.preset),
-        *(record.steps, record.transitions or 0, config),
+        *(record.steps, record.transitions or 0, record.extra.get("online_steps", 0), config),
     )
 
 
 def _traits(record: Record) -> tuple[str, ...]:
     """The same in words, the most telling first."""
     data = f"{count(record.transitions)} transitions" if record.transitions else ""
+    went_on = record.extra.get("online_steps", 0)
+    online = f"{count(went_on)} online steps" if went_on else ""
     return (
         *(record.agent, record.variant, record.task, record.preset),
-        *(f"{count(record.steps)} steps", data),
+        *(f"{count(record.steps)} steps", data, online),
         *(f"{name}={value}" for name, value in _config(record).items()),
     )
 

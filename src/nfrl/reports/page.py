@@ -130,7 +130,7 @@ def make_pictures(
                 figures.score_by_goal(title, members, papers[task], measure),
                 f"{name} scores",
                 f"{title}: {measure} on each goal with 95% intervals (Wilson, all episodes "
-                "together), each seed a dot; the dashed line is the paper's mean.",
+                "together; none of shares), each seed a dot; the dashed line is the paper's mean.",
             )
             metrics = [_metrics_of(group, by_record) for group in members]
             add(
@@ -217,7 +217,6 @@ def _add_behaviour(
                 whose,
                 samples["actions"],
                 samples["data_actions"],
-                samples.get("neighbour_actions"),
                 colour,
             ),
             f"{task} {label} actions",

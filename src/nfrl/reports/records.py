@@ -95,7 +95,8 @@ def load_records(paths: Iterable[Path]) -> list[Record]:
     """Read every record under ``paths``, without duplicates, in the order found.
 
     Args:
-        paths: Run folders, ``.jsonl`` files, or folders that hold either at any depth.
+        paths: Run folders, ``.jsonl`` files, or folders that hold either at any depth. Files of
+            other kinds are passed over in such folders, and refused where they are named.
 
     Raises:
         UserError: A path holds no records, or one of them is malformed (file, line and reason).
@@ -141,14 +142,34 @@ def _walk(path: Path) -> Iterator[tuple[str, Path]]:
         yield "files", path
     elif path.is_dir():
         for folder, inner, files in os.walk(path):
+            place = Path(folder)
             if any(name in files for name in _RUN_FILES):
-                yield ("runs" if "result.json" in files else "unfinished"), Path(folder)
                 inner.clear()  # what a run folder holds besides is its own affair
+                if "result.json" not in files:
+                    yield "unfinished", place
+                elif place == path or not _is_foreign(place / "result.json"):
+                    yield "runs", place
                 continue
             inner[:] = sorted(name for name in inner if not name.startswith("."))
             for name in sorted(files):
-                if name.endswith(".jsonl"):
-                    yield "files", Path(folder, name)
+                if name.endswith(".jsonl") and not _is_foreign(place / name):
+                    yield "files", place / name
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file is of another kind: its first object does not say how a task was scored.
+
+    An expert's result is of no task, and what else is measured of agents has no score. What is no
+    JSON object at all is left to be refused where it is read.
+    """
+    text = _read_text(path)
+    if path.suffix == ".jsonl":
+        text = next((line for line in text.split("\n") if line.strip()), "")
+    try:
+        first = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(first, dict) and not {"task", "score"} <= first.keys()
 
 
 def read_result(run: Path) -> Record:

@@ -37,11 +37,9 @@ class Run:
         """Read the actions sampled at some states of the data; empty if missing.
 
         Returns:
-            ``actions`` (states, samples, action), ``data_actions`` (states, action) and perhaps
-            ``neighbour_actions`` (states, neighbours, action).
+            ``actions`` (states, samples, action) and ``data_actions`` (states, action).
         """
-        dimensions = {"actions": 3, "data_actions": 2, "neighbour_actions": 3}
-        return read_arrays(self.path / "policy_samples.npz", dimensions)
+        return read_arrays(self.path / "policy_samples.npz", {"actions": 3, "data_actions": 2})
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:

@@ -131,3 +131,8 @@ def to_pixels(action: NDArray) -> NDArray:
 def from_pixels(place: NDArray) -> NDArray:
     """Return the action that stands for a place in pixels, as recorded by gym-pusht."""
     return place / (SIZE / 2) - 1
+
+
+def actions_of(recorded: NDArray) -> NDArray:
+    """Return actions in [-1, 1] of ones that were recorded as such, or as places in pixels."""
+    return from_pixels(recorded) if np.abs(recorded).max() > 2 else recorded

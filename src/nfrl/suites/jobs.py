@@ -21,6 +21,10 @@ class Job:
         """The line, as it would be typed."""
         return shlex.join(self.words)
 
+    def gives(self, option: str) -> bool:
+        """Whether the line has an option of its own: ``--runs there``, or ``--runs=there``."""
+        return any(word == option or word.startswith(f"{option}=") for word in self.words)
+
 
 def known_suites() -> list[str]:
     """Name the suites that come with this package."""

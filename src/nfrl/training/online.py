@@ -140,13 +140,22 @@ def go_online(
     return agent
 
 
-def load_online(run: RunFolder, agent: Agent, dataset_shape: tuple[int, int], steps: int) -> Agent:
-    """Load the agent that :func:`go_online` left; ``agent`` gives the structure."""
+def load_online(run: RunFolder, agent: Agent, step: int | None = None) -> Agent:
+    """Load the agent of :func:`go_online`'s latest checkpoint, or of that of a step.
+
+    Args:
+        run: Where the checkpoints are.
+        agent: An agent, or its shapes, to give the structure.
+        step: Of the environment.
+
+    Raises:
+        UserError: There is no such checkpoint, or it is cut short.
+    """
     found = checkpoints.steps_in(run.checkpoints)
     if not found:
         raise UserError(f"{run.path} has no checkpoint yet")
-    replay = _room_for(agent, dataset_shape, steps)
-    return checkpoints.load(found[max(found)], (agent, replay))[0]
+    path = checkpoints.path_of(run.checkpoints, max(found) if step is None else step)
+    return checkpoints.load(path, (agent,))[0]
 
 
 def check_chunk(chunk: int) -> None:

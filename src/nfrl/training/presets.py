@@ -238,7 +238,7 @@ LAPTOP_EXPLORING = ExploreTraining(
 
 
 def find_exploration(
-    name: PresetName, agent: str, maze: str
+    name: PresetName, agent: str
 ) -> tuple[NFUGSConfig | CRLConfig, ExploreTraining]:
     """Return a preset's values for an agent that explores a maze.
 
