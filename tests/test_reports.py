@@ -299,6 +299,14 @@ def test_shares_are_no_rates():
     assert group.goal_intervals == ()
 
 
+def test_a_record_from_before_a_choice_is_of_what_was_done_then():
+    old, new, other = ({"channels": 64, **more} for more in ({}, {"chunk": 1}, {"chunk": 5}))
+    found = records(
+        *(make(seed=seed, config={"agent": agent}) for seed, agent in enumerate((old, new, other)))
+    )
+    assert [len(group.records) for group in group_records(found)] == [2, 1]
+
+
 def test_runs_that_went_on_for_longer_are_another_group():
     found = records(*(make(variant="online", online_steps=steps) for steps in (1000, 50_000)))
     groups = group_records(found)

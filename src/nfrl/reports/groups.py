@@ -16,6 +16,8 @@ MOST_GOALS = 12
 
 Interval = tuple[float, float]
 _LEARNING = ("batch_size", "discount")
+# What the agents did before these could be chosen, and records had them.
+_BEFORE = {"standardize": False, "chunk": 1, "candidates": 1}
 _Settings = tuple[str, str, str, str, int, int, int, str]
 
 
@@ -196,7 +198,7 @@ def _traits(record: Record) -> tuple[str, ...]:
 
 def _config(record: Record) -> dict[str, Any]:
     """The settings that change what is learnt, and not only how it is logged or stored."""
-    config = {**(record.config.get("agent") or {})}
+    config = {**_BEFORE, **(record.config.get("agent") or {})}
     training = record.config.get("training") or {}
     config.update({name: training[name] for name in _LEARNING if name in training})
     return config
