@@ -35,7 +35,13 @@ _AGENTS = {
     "fql": "#2a9d73",
     "nf-ugs": "#1b6ca8",
 }
-_VARIANTS = {"no-linear": "#c44e7b", "no-layernorm": "#8b5fbf", "no-denoising": "#3aa6b9"}
+_VARIANTS = {
+    "no-linear": "#c44e7b",
+    "no-layernorm": "#8b5fbf",
+    "no-denoising": "#3aa6b9",
+    "chunk-5": "#7a9a01",
+    "chunk-5-best-of-4": "#3aa6b9",
+}
 _OTHERS = ("#8b5fbf", "#c44e7b", "#5f6b7a", "#a0782c", "#3aa6b9", "#7a9a01")
 
 _STYLE: dict[Any, Any] = {
