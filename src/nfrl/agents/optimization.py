@@ -33,9 +33,9 @@ class AdamW:
     """Global norm that gradients are clipped to; None for no clipping (the paper's)."""
 
     def __post_init__(self):
-        if self.learning_rate <= 0 or self.final_learning_rate < 0:
+        if self.learning_rate < 0 or self.final_learning_rate < 0:
             raise UserError(
-                "learning-rate must be above 0 and final-learning-rate at least 0; got "
+                "learning-rate and final-learning-rate must be at least 0; got "
                 f"{self.learning_rate} and {self.final_learning_rate}"
             )
 
