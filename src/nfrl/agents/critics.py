@@ -17,7 +17,12 @@ Tree = TypeVar("Tree")
 
 
 class Critic(eqx.Module):
-    """An ensemble of Q_i(s, a): GELU networks with LayerNorm.
+    """An ensemble of Q_i(s, a) = unit * network_i(s, a): GELU networks with LayerNorm.
+
+    Adam moves a weight by about its learning rate a step, whatever the loss's scale. Values in the
+    hundreds are far away for a network that starts at outputs near one: it spends its steps on
+    their size, and learns the differences between states last. In a unit of about
+    the values' size the same Q is near.
 
     Args:
         key: Random key; every member has its own share.
@@ -25,9 +30,11 @@ class Critic(eqx.Module):
         action_dim: Width of an action.
         hidden: Hidden widths of each member.
         members: How many.
+        unit: What an output of one is worth, in rewards.
     """
 
     members: tuple[MLP, ...]
+    unit: float = eqx.field(static=True)
 
     def __init__(
         self,
@@ -36,7 +43,9 @@ class Critic(eqx.Module):
         action_dim: int,
         hidden: tuple[int, ...],
         members: int = 2,
+        unit: float = 1.0,
     ):
+        self.unit = unit
         inputs = observation_dim + action_dim
         self.members = tuple(
             MLP(member_key, inputs, hidden, 1, activation=jax.nn.gelu)
@@ -47,7 +56,7 @@ class Critic(eqx.Module):
         self, observation: Float[Array, " observation"], action: Float[Array, " action"]
     ) -> Float[Array, " members"]:
         inputs = jnp.concatenate((observation, action))
-        return jnp.concatenate([member(inputs) for member in self.members])
+        return self.unit * jnp.concatenate([member(inputs) for member in self.members])
 
     def batch(
         self,

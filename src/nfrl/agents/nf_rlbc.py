@@ -42,6 +42,9 @@ class NFRLBCConfig(Chunkable, FlowPolicyConfig):
 
     critic: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of each of the two Q-functions."""
+    critic_unit: float = 1.0
+    """What an output of one of a Q-network is worth, in rewards: Q = unit * network(s, a). 1 in the
+    paper."""
     discount: float = 0.995
     """Of future rewards (the code's commands)."""
     tau: float = 0.005
@@ -75,7 +78,7 @@ class NFRLBCConfig(Chunkable, FlowPolicyConfig):
         """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
         policy_key, critic_key = jr.split(key)
         policy = self.build_policy(policy_key, observation_dim, action_dim)
-        critic = Critic(critic_key, observation_dim, action_dim, self.critic)
+        critic = Critic(critic_key, observation_dim, action_dim, self.critic, unit=self.critic_unit)
         optimizer = self.optimizer.build(steps)
         state = (initial_state(optimizer, policy), initial_state(optimizer, critic))
         return NFRLBC(policy, critic, jax.tree.map(jnp.copy, critic), state, self, steps)
