@@ -10,6 +10,7 @@ through the sample into the flow.
 """
 
 import dataclasses
+import math
 
 import equinox as eqx
 import jax
@@ -31,6 +32,8 @@ from nfrl.agents.optimization import (
 )
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
+from nfrl.errors import UserError
+from nfrl.flows import denoise
 
 # Data clipped to this leave a flow's density finite next to a bound (the code's value).
 ACTION_LIMIT = 1 - 1e-5
@@ -58,6 +61,10 @@ class NFRLBCConfig(Chunkable, FlowPolicyConfig):
     candidates: int = 1
     """Actions that are sampled for each one taken, of which the one of highest Q is: in the
     environment, and in the critic's target. 1 in the paper."""
+    likely: float = 1.0
+    """Share of those candidates, the most likely by log pi, among which the best is chosen. A flow
+    cannot jump from one way of acting to another, so some samples lie between, where no data are
+    and the critic may promise anything; their density tells them."""
     normalize_q: bool = False
     """Divide the actor's Q by its mean magnitude."""
     noise: float = 0.0
@@ -71,6 +78,10 @@ class NFRLBCConfig(Chunkable, FlowPolicyConfig):
         super().__post_init__()
         check_discount(self.discount)
         check_positive(self, "candidates")
+        if not 0 < self.likely <= 1:
+            raise UserError(f"likely must lie in (0, 1]; got {self.likely}")
+        if not self.critic_unit > 0:
+            raise UserError(f"critic-unit must be greater than 0; got {self.critic_unit}")
 
     def build(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
@@ -145,23 +156,24 @@ class NFRLBC(eqx.Module):
     ) -> Float[Array, " action"]:
         """Sample an action, clipped to [-1, 1], or the best of several; the goal is not used."""
         noise = self.config.noise if self.config.denoising else 0.0
-
-        def sample(key: PRNGKeyArray) -> Array:
-            return self.policy.act(key, noise, observation)
-
         if self.config.candidates == 1:
-            return sample(key)
-        actions = jax.vmap(sample)(jr.split(key, self.config.candidates))
+            return self.policy.act(key, noise, observation)
+        flow, condition = self.policy.flow, self.policy.condition(observation)
+        actions, log_pi = flow.sample_and_log_prob(key, (self.config.candidates,), condition)
+        actions = jnp.clip(denoise(flow, actions, condition, noise), -1, 1)
         values = jax.vmap(self.critic, in_axes=(None, 0))(observation, actions)
-        return actions[jnp.argmax(aggregate(values, self.config.aggregate))]
+        values = aggregate(values, self.config.aggregate)
+        return actions[jnp.argmax(among_likely(values, log_pi, self.config.likely))]
 
     def _target(self, batch: Transitions, key: PRNGKeyArray) -> Float[Array, " batch"]:
         conditions = self.policy.conditions(batch.next_observations)
         shape = (self.config.candidates,)
-        actions = jnp.clip(self.policy.flow.sample(key, shape, conditions), -1, 1)
+        actions, log_pi = self.policy.flow.sample_and_log_prob(key, shape, conditions)
         each = jax.vmap(self.target_critic.batch, in_axes=(None, 0))
-        values = aggregate(each(batch.next_observations, actions), self.config.aggregate).max(0)
-        return td_target(batch, values, self.config.discount)
+        values = each(batch.next_observations, jnp.clip(actions, -1, 1))
+        values = aggregate(values, self.config.aggregate)
+        values = among_likely(values, log_pi, self.config.likely)
+        return td_target(batch, values.max(0), self.config.discount)
 
     def _actor_loss(
         self, policy: FlowPolicy, batch: Transitions, key: PRNGKeyArray
@@ -185,3 +197,11 @@ class NFRLBC(eqx.Module):
     ) -> Array:
         actions = jnp.clip(batch.actions, -ACTION_LIMIT, ACTION_LIMIT)
         return policy.noisy_log_prob(actions, conditions, key, self.config.noise)
+
+
+def among_likely(
+    values: Float[Array, "candidates ..."], log_pi: Float[Array, "candidates ..."], share: float
+) -> Float[Array, "candidates ..."]:
+    """Return the values, -inf for all but the given share of candidates, the most likely."""
+    kept = math.ceil(share * len(values))
+    return jnp.where(log_pi >= jnp.sort(log_pi, axis=0)[-kept], values, -jnp.inf)
