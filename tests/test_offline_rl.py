@@ -26,6 +26,7 @@ from nfrl.agents import (
 from nfrl.agents.critics import aggregate, td_target
 from nfrl.agents.diffusion import noise_error, sample, variance_preserving
 from nfrl.agents.implicit_q import expectile_loss
+from nfrl.agents.nf_rlbc import among_likely
 from nfrl.agents.optimization import AdamW, constant_adam, gradient_step, initial_state
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
@@ -444,6 +445,32 @@ def test_normalising_makes_the_actor_blind_to_the_scale_of_q(name, agents):
     assert ratio > 1.5
 
 
+@pytest.mark.parametrize("name", WITH_CRITICS)
+def test_in_another_unit_the_same_is_learned(name, agents):
+    """Rewards in cents: with the critic's unit a hundred times as large, so is Q, and no weight
+    differs, for Adam takes no notice of a loss's scale. What is weighed against Q grows with it.
+    """
+    weights = {"nf-rlbc": ("alpha", 100), "fql": ("alpha", 100), "rebrac": ("alpha_critic", 100)}
+    weights["iql"] = ("alpha", 1 / 100)  # exp(alpha * advantage)
+    cents = {"critic_unit": 100.0}
+    if name in weights:
+        field, factor = weights[name]
+        cents[field] = factor * getattr(TINY[name], field)
+    plain, batch = agents[name], draw(0)
+    scaled = dataclasses.replace(TINY[name], **cents).build(jr.key(0), STATES, ACTION, STEPS)
+    for step in range(3):
+        plain, _ = update(plain, batch, jr.key(step))
+        scaled, _ = update(scaled, batch._replace(rewards=100 * batch.rewards), jr.key(step))
+    critic, in_cents = (getattr(a, "critics", a).critic for a in (plain, scaled))
+    q = critic.batch(batch.observations, batch.actions)
+    np.testing.assert_allclose(
+        in_cents.batch(batch.observations, batch.actions), 100 * q, rtol=1e-2, atol=0.1
+    )
+    assert abs(q).max() > 0.1
+    for a, b in zip(arrays_of(plain.policy), arrays_of(scaled.policy), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=2e-4)
+
+
 # Targets
 
 
@@ -643,6 +670,52 @@ def test_of_several_candidates_the_best_is_taken(agents):
         conditions = plain.policy.conditions(batch.next_observations)
         several = jnp.clip(plain.policy.flow.sample(jr.key(2), (50, best), conditions), -1, 1)
         assert abs(value.mean() - several[:, :, batch.masks > 0, 0].max(1).mean()) < 0.1
+
+
+def test_the_best_is_chosen_among_the_likely():
+    """Whatever Q promises: samples between two ways of acting have the lowest density."""
+    rng = np.random.default_rng(0)
+    values, log_pi = rng.normal(size=(2, 8, 50)).astype(np.float32)
+    for share, kept in ((1.0, 8), (0.5, 4), (0.3, 3), (0.01, 1)):
+        found = np.asarray(among_likely(jnp.asarray(values), jnp.asarray(log_pi), share))
+        rank = (-log_pi).argsort(0).argsort(0)
+        np.testing.assert_array_equal(found, np.where(rank < kept, values, -np.inf))
+
+
+def test_an_agent_acts_by_the_likely(agents):
+    """With a Q that is all for unlikely actions, of which fewer are taken the fewer may be."""
+    agent, observation = agents["nf-rlbc"], draw(0).observations[0]
+    condition = agent.policy.condition(observation)
+
+    class Adventure(eqx.Module):
+        def __call__(self, observation, action):
+            return -agent.policy.flow.log_prob(action, condition)[None]
+
+        def batch(self, observations, actions):
+            conditions = agent.policy.conditions(observations)
+            return -agent.policy.flow.log_prob(actions, conditions)[:, None]
+
+    batch, density, value = draw(0), [], []
+    for share in (1.0, 0.5, 0.1):
+        rash = dataclasses.replace(agent, critic=Adventure(), target_critic=Adventure())
+        rash = with_config(rash, candidates=8, likely=share)
+        actions = act(rash, observation, jr.split(jr.key(0), 200))
+        density.append(float(agent.policy.flow.log_prob(actions, condition).mean()))
+        value.append(float(rash._target(batch, jr.key(1)).mean()))
+    assert density[0] < density[1] - 0.3 < density[2] - 0.6
+    assert value[0] > value[1] + 0.1 > value[2] + 0.2
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5])
+def test_a_share_outside_its_range_is_refused(share):
+    with pytest.raises(UserError, match="likely must lie in"):
+        dataclasses.replace(TINY["nf-rlbc"], likely=share)
+
+
+@pytest.mark.parametrize("name", WITH_CRITICS)
+def test_a_unit_of_nothing_is_refused(name):
+    with pytest.raises(UserError, match="critic-unit must be greater than 0"):
+        dataclasses.replace(TINY[name], critic_unit=0.0)
 
 
 @pytest.mark.parametrize("name", ["ifql", "idql"])

@@ -80,6 +80,16 @@ def check_discount(discount: float) -> None:
         raise UserError(f"discount must lie in [0, 1); got {discount}")
 
 
+def check_unit(unit: float) -> None:
+    """Refuse a unit of a critic's outputs that is not greater than zero.
+
+    Raises:
+        UserError: It is not.
+    """
+    if not unit > 0:
+        raise UserError(f"critic-unit must be greater than 0; got {unit}")
+
+
 def check_positive(config: object, *names: str) -> None:
     """Refuse a configuration whose fields of these names, counts of something, are not all >= 1.
 

@@ -19,7 +19,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_discount, check_positive
+from nfrl.agents.agent import check_discount, check_positive, check_unit
 from nfrl.agents.chunked import Chunkable
 from nfrl.agents.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
 from nfrl.agents.flow_matching import VelocityField, integrate, matching_error
@@ -43,6 +43,9 @@ class FQLConfig(Chunkable):
     """Hidden widths of the one-step policy and of the velocity field, without LayerNorm."""
     critic: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of each of the two Q-functions."""
+    critic_unit: float = 1.0
+    """What an output of one of a Q-network is worth, in rewards: Q = unit * network(s, a). 1 in the
+    paper."""
     discount: float = 0.99
     """Of future rewards: 0.995 for humanoidmaze and antsoccer."""
     tau: float = 0.005
@@ -61,6 +64,7 @@ class FQLConfig(Chunkable):
     def __post_init__(self):
         super().__post_init__()
         check_discount(self.discount)
+        check_unit(self.critic_unit)
         check_positive(self, "euler_steps")
 
     def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "FQL":
@@ -83,7 +87,7 @@ class FQLConfig(Chunkable):
             layer_norm=False,
             activation=jax.nn.gelu,
         )
-        critic = Critic(critic_key, observation_dim, action_dim, self.critic)
+        critic = Critic(critic_key, observation_dim, action_dim, self.critic, unit=self.critic_unit)
         optimizer = self.optimizer.build(steps)
         states = tuple(initial_state(optimizer, model) for model in (policy, flow, critic))
         return FQL(policy, flow, critic, jax.tree.map(jnp.copy, critic), states, self, steps)

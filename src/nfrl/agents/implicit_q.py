@@ -15,7 +15,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_discount
+from nfrl.agents.agent import check_discount, check_unit
 from nfrl.agents.chunked import Chunkable
 from nfrl.agents.critics import Critic, aggregate, follow, td_loss, td_target
 from nfrl.agents.optimization import AdamW, constant_adam, gradient_step, initial_state
@@ -32,6 +32,9 @@ class ImplicitQConfig(Chunkable):
 
     critic: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of the value and of each of the two Q-functions."""
+    critic_unit: float = 1.0
+    """What an output of one of a network is worth, in rewards: Q = unit * network(s, a), and so V.
+    1 in the papers."""
     discount: float = 0.99
     """Of future rewards: 0.995 for humanoidmaze and antsoccer."""
     tau: float = 0.005
@@ -44,6 +47,7 @@ class ImplicitQConfig(Chunkable):
     def __post_init__(self):
         super().__post_init__()
         check_discount(self.discount)
+        check_unit(self.critic_unit)
         if not 0 < self.expectile < 1:
             raise UserError(f"expectile must lie in (0, 1); got {self.expectile}")
 
@@ -53,7 +57,7 @@ class ImplicitQConfig(Chunkable):
         """Build untrained critics and their optimisers' states."""
         value_key, critic_key = jr.split(key)
         value = MLP(value_key, observation_dim, self.critic, 1, activation=jax.nn.gelu)
-        critic = Critic(critic_key, observation_dim, action_dim, self.critic)
+        critic = Critic(critic_key, observation_dim, action_dim, self.critic, unit=self.critic_unit)
         optimizer = self.optimizer.build(steps)
         states = (initial_state(optimizer, value), initial_state(optimizer, critic))
         return ImplicitQ(value, critic, jax.tree.map(jnp.copy, critic)), states
@@ -68,7 +72,7 @@ class ImplicitQ(eqx.Module):
 
     def values(self, observations: Float[Array, "batch observation"]) -> Float[Array, " batch"]:
         """Return V of every state of a batch."""
-        return jax.vmap(self.value)(observations)[:, 0]
+        return self.critic.unit * jax.vmap(self.value)(observations)[:, 0]
 
     def advantages(self, batch: Transitions) -> Float[Array, " batch"]:
         """Return min_i Q_i(s, a) - V(s) of the data's actions."""

@@ -19,7 +19,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_discount, check_positive
+from nfrl.agents.agent import check_discount, check_positive, check_unit
 from nfrl.agents.chunked import Chunkable
 from nfrl.agents.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
 from nfrl.agents.flow_policy import FlowPolicy, FlowPolicyConfig
@@ -77,11 +77,10 @@ class NFRLBCConfig(Chunkable, FlowPolicyConfig):
     def __post_init__(self):
         super().__post_init__()
         check_discount(self.discount)
+        check_unit(self.critic_unit)
         check_positive(self, "candidates")
         if not 0 < self.likely <= 1:
             raise UserError(f"likely must lie in (0, 1]; got {self.likely}")
-        if not self.critic_unit > 0:
-            raise UserError(f"critic-unit must be greater than 0; got {self.critic_unit}")
 
     def build(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int

@@ -19,7 +19,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from nfrl.agents.agent import check_discount, check_positive
+from nfrl.agents.agent import check_discount, check_positive, check_unit
 from nfrl.agents.chunked import Chunkable
 from nfrl.agents.critics import Critic, aggregate, follow, td_loss, td_target
 from nfrl.agents.gaussian import mean_network
@@ -43,6 +43,9 @@ class ReBRACConfig(Chunkable):
     """Hidden widths of the actor, which has no LayerNorm."""
     critic: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of each of the two Q-functions."""
+    critic_unit: float = 1.0
+    """What an output of one of a Q-network is worth, in rewards: Q = unit * network(s, a). 1 in the
+    paper."""
     discount: float = 0.99
     """Of future rewards: 0.995 for humanoidmaze and antsoccer."""
     tau: float = 0.005
@@ -63,6 +66,7 @@ class ReBRACConfig(Chunkable):
     def __post_init__(self):
         super().__post_init__()
         check_discount(self.discount)
+        check_unit(self.critic_unit)
         check_positive(self, "actor_every")
 
     def build(
@@ -73,7 +77,7 @@ class ReBRACConfig(Chunkable):
         policy = mean_network(
             policy_key, observation_dim, self.hidden, action_dim, layer_norm=False
         )
-        critic = Critic(critic_key, observation_dim, action_dim, self.critic)
+        critic = Critic(critic_key, observation_dim, action_dim, self.critic, unit=self.critic_unit)
         optimizer = self.optimizer.build(steps)
         return ReBRAC(
             policy,
