@@ -65,6 +65,10 @@ class NFRLBCConfig(Chunkable, FlowPolicyConfig):
     """Share of those candidates, the most likely by log pi, among which the best is chosen. A flow
     cannot jump from one way of acting to another, so some samples lie between, where no data are
     and the critic may promise anything; their density tells them."""
+    imitate_first: int = 0
+    """Updates at the start in which the policy only imitates, and the critic waits; 0 in the paper.
+    They cost a fraction of the others, and the best of a policy's samples is no more precise than
+    they are."""
     normalize_q: bool = False
     """Divide the actor's Q by its mean magnitude."""
     noise: float = 0.0
@@ -81,11 +85,17 @@ class NFRLBCConfig(Chunkable, FlowPolicyConfig):
         check_positive(self, "candidates")
         if not 0 < self.likely <= 1:
             raise UserError(f"likely must lie in (0, 1]; got {self.likely}")
+        if self.imitate_first < 0:
+            raise UserError(f"imitate-first must be at least 0; got {self.imitate_first}")
 
     def build(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
     ) -> "NFRLBC":
         """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
+        if self.imitate_first >= steps:
+            raise UserError(
+                f"imitate-first ({self.imitate_first}) must be less than the run's steps ({steps})"
+            )
         policy_key, critic_key = jr.split(key)
         policy = self.build_policy(policy_key, observation_dim, action_dim)
         critic = Critic(critic_key, observation_dim, action_dim, self.critic, unit=self.critic_unit)
@@ -109,9 +119,56 @@ class NFRLBC(eqx.Module):
         return sample_transitions(dataset, key, batch_size)
 
     def update(self, batch: Transitions, key: PRNGKeyArray) -> tuple["NFRLBC", dict[str, Array]]:
-        """Take one step of the critic and one of the actor, both from the present networks."""
+        """Take one step of the critic and one of the actor, both from the present networks.
+
+        While the policy only imitates: one of the actor.
+        """
+        if self.config.imitate_first == 0:
+            return self._improve(batch, key)
+        dynamic, static = eqx.partition(self, eqx.is_array)
+
+        def arrays(of: tuple["NFRLBC", dict[str, Array]]) -> tuple["NFRLBC", dict[str, Array]]:
+            return eqx.filter(of[0], eqx.is_array), of[1]
+
+        ((_, updates), *_) = optax.tree_utils.tree_get_all_with_path(
+            self.optimizer_state[0], "count"
+        )
+        dynamic, metrics = jax.lax.cond(
+            updates < self.config.imitate_first,
+            lambda agent: arrays(eqx.combine(agent, static)._imitate(batch, key)),
+            lambda agent: arrays(eqx.combine(agent, static)._improve(batch, key)),
+            dynamic,
+        )
+        return eqx.combine(dynamic, static), metrics
+
+    def _imitate(self, batch: Transitions, key: PRNGKeyArray) -> tuple["NFRLBC", dict[str, Array]]:
+        """Take one step of the actor, on alpha E_D[log pi(a | s)] alone."""
+        policy_state, critic_state = self.optimizer_state
+
+        def loss(policy: FlowPolicy) -> tuple[Array, dict[str, Array]]:
+            conditions = policy.conditions(batch.observations)
+            log_prob = self._noisy_log_prob(policy, batch, conditions, key)
+            return -self.config.alpha * log_prob, {"q": jnp.zeros(()), "log_prob": log_prob}
+
+        policy, policy_state, of_actor = gradient_step(
+            loss, self.policy, self.config.optimizer.build(self.steps), policy_state
+        )
+        agent = NFRLBC(
+            policy,
+            self.critic,
+            self.target_critic,
+            (policy_state, critic_state),
+            self.config,
+            self.steps,
+        )
+        idle = {"loss": jnp.zeros(()), "grad_norm": jnp.zeros(())}
+        return agent, join_metrics(critic=idle, actor=of_actor)
+
+    def _improve(self, batch: Transitions, key: PRNGKeyArray) -> tuple["NFRLBC", dict[str, Array]]:
+        """Take one step of the critic and one of the actor."""
         target_key, actor_key = jr.split(key)
         optimizer = self.config.optimizer.build(self.steps)
+        of_critics = self.config.optimizer.build(self.steps - self.config.imitate_first)
         policy_state, critic_state = self.optimizer_state
 
         target = self._target(batch, target_key)
@@ -123,7 +180,7 @@ class NFRLBC(eqx.Module):
             return self._actor_loss(policy, batch, actor_key)
 
         critic, critic_state, of_critic = gradient_step(
-            critic_loss, self.critic, optimizer, critic_state
+            critic_loss, self.critic, of_critics, critic_state
         )
         policy, policy_state, of_actor = gradient_step(
             actor_loss, self.policy, optimizer, policy_state
