@@ -706,6 +706,36 @@ def test_an_agent_acts_by_the_likely(agents):
     assert value[0] > value[1] + 0.1 > value[2] + 0.2
 
 
+def test_a_policy_can_imitate_before_the_critic_learns():
+    """The critic waits; then both go on as an agent would that had this policy from the start."""
+    first = dataclasses.replace(TINY["nf-rlbc"], imitate_first=2)
+    agent = first.build(jr.key(0), STATES, ACTION, STEPS)
+    waiting = agent
+    for step in range(2):
+        waiting, metrics = update(waiting, draw(step), jr.key(step))
+        assert equal(waiting.critic, agent.critic)
+        assert equal(waiting.target_critic, agent.critic)
+        assert not equal(waiting.policy, agent.policy)
+        assert metrics["critic_loss"] == 0
+        np.testing.assert_allclose(metrics["loss"], -first.alpha * metrics["log_prob"], rtol=1e-5)
+    batch, key = draw(2), jr.key(2)
+    both, metrics = update(waiting, batch, key)
+    assert not equal(both.critic, agent.critic)
+    assert metrics["critic_loss"] > 0
+    usual = dataclasses.replace(waiting, config=TINY["nf-rlbc"])
+    for a, b in zip(arrays_of(both), arrays_of(update(usual, batch, key)[0]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_imitating_first_leaves_time_for_the_critic():
+    with pytest.raises(UserError, match=r"imitate-first \(800\) must be less than .* \(800\)"):
+        dataclasses.replace(TINY["nf-rlbc"], imitate_first=800).build(
+            jr.key(0), STATES, ACTION, 800
+        )
+    with pytest.raises(UserError, match="imitate-first must be at least 0"):
+        dataclasses.replace(TINY["nf-rlbc"], imitate_first=-1)
+
+
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.5])
 def test_a_share_outside_its_range_is_refused(share):
     with pytest.raises(UserError, match="likely must lie in"):
