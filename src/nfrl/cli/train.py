@@ -169,7 +169,7 @@ def train(agent: str, task: Task, options: TrainOptions) -> list[RunFolder]:
     check_workers(options.workers)
     if options.online_steps and agent not in ONLINE:
         raise UserError(f"--online-steps is for {' and '.join(ONLINE)}, not for {agent}")
-    _refuse_unbuildable(options.agent)
+    _refuse_unbuildable(options.agent, training.steps)
     data_file = make_data(task, options)
     dataset = describe_dataset(task.dataset, data_file)
     if options.dataset is not None:
@@ -290,10 +290,10 @@ def _preset_name(arguments: Sequence[str]) -> PresetName:
     return name
 
 
-def _refuse_unbuildable(config: AgentConfig) -> None:
-    """Find out before data are made whether networks of these sizes can be."""
+def _refuse_unbuildable(config: AgentConfig, steps: int) -> None:
+    """Find out before data are made whether networks of these sizes can be, for so long a run."""
     try:
-        eqx.filter_eval_shape(lambda: build_agent(config, jr.key(0), 3, 2, 1))
+        eqx.filter_eval_shape(lambda: build_agent(config, jr.key(0), 3, 2, steps))
     except ValueError as error:
         raise UserError(str(error)) from error
 
