@@ -20,7 +20,7 @@ from nfrl.reports.groups import count, group_records, labels
 from nfrl.reports.page import write_report
 from nfrl.reports.records import append_record, load_records, parse_record
 from nfrl.reports.runs import read_metrics
-from nfrl.reports.style import DPI, png
+from nfrl.reports.style import DPI, group_colours, png
 from nfrl.reports.table import Cell, Table
 from nfrl.reports.tables import (
     ablation_table,
@@ -119,6 +119,15 @@ def size(data):
 
 
 # Records
+
+
+def test_no_two_lines_of_a_figure_have_one_colour():
+    """Neither of a known variant and a new one, nor of an agent and a variant."""
+    variants = ("", "chunk-5-best-of-4", "chunk-10-best-of-16", "another", "a-third")
+    rivals = [make(agent=agent) for agent in ("bc", "fql", "idql", "iql")]
+    ours = [make(agent="nf-rlbc", variant=variant) for variant in variants]
+    colours = group_colours(group_records(records(*rivals, *ours)))
+    assert len(set(colours)) == len(rivals) + len(ours)
 
 
 def test_a_record_keeps_what_it_does_not_know():

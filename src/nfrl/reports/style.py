@@ -125,10 +125,12 @@ def group_colours(groups: Sequence[Group]) -> list[str]:
         else (group.first.agent, _AGENTS, _OTHERS)
         for group in groups
     ]
+    taken = {known[name] for name, known, _ in kinds if name in known}
     colours = []
     for index, (name, known, spare) in enumerate(kinds):
         others = {other for other, same, _ in kinds if same is known and other not in known}
-        base = known.get(name) or spare[sorted(others).index(name) % len(spare)]
+        free = [colour for colour in spare if colour not in taken] or spare
+        base = known.get(name) or free[sorted(others).index(name) % len(free)]
         rank = sum(other == name for other, _, _ in kinds[:index])
         total = sum(other == name for other, _, _ in kinds)
         colours.append(_pale(base, 0.7 * rank / total))
