@@ -11,6 +11,7 @@ through the sample into the flow.
 
 import dataclasses
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -119,27 +120,20 @@ class NFRLBC(eqx.Module):
         return sample_transitions(dataset, key, batch_size)
 
     def update(self, batch: Transitions, key: PRNGKeyArray) -> tuple["NFRLBC", dict[str, Array]]:
-        """Take one step of the critic and one of the actor, both from the present networks.
-
-        While the policy only imitates: one of the actor.
-        """
+        """Take one step of the critic and one of the actor, or only imitate while that is due."""
         if self.config.imitate_first == 0:
             return self._improve(batch, key)
-        dynamic, static = eqx.partition(self, eqx.is_array)
 
-        def arrays(of: tuple["NFRLBC", dict[str, Array]]) -> tuple["NFRLBC", dict[str, Array]]:
-            return eqx.filter(of[0], eqx.is_array), of[1]
+        def arrays(agent: "NFRLBC", metrics: dict[str, Array]) -> tuple[Any, dict[str, Array]]:
+            return eqx.filter(agent, eqx.is_array), metrics
 
-        ((_, updates), *_) = optax.tree_utils.tree_get_all_with_path(
-            self.optimizer_state[0], "count"
+        count = optax.tree_utils.tree_get_all_with_path(self.optimizer_state[0], "count")[0][1]
+        agent, metrics = jax.lax.cond(
+            count < self.config.imitate_first,
+            lambda: arrays(*self._imitate(batch, key)),
+            lambda: arrays(*self._improve(batch, key)),
         )
-        dynamic, metrics = jax.lax.cond(
-            updates < self.config.imitate_first,
-            lambda agent: arrays(eqx.combine(agent, static)._imitate(batch, key)),
-            lambda agent: arrays(eqx.combine(agent, static)._improve(batch, key)),
-            dynamic,
-        )
-        return eqx.combine(dynamic, static), metrics
+        return eqx.combine(agent, eqx.filter(self, eqx.is_array, inverse=True)), metrics
 
     def _imitate(self, batch: Transitions, key: PRNGKeyArray) -> tuple["NFRLBC", dict[str, Array]]:
         """Take one step of the actor, on alpha E_D[log pi(a | s)] alone."""
@@ -165,7 +159,7 @@ class NFRLBC(eqx.Module):
         return agent, join_metrics(critic=idle, actor=of_actor)
 
     def _improve(self, batch: Transitions, key: PRNGKeyArray) -> tuple["NFRLBC", dict[str, Array]]:
-        """Take one step of the critic and one of the actor."""
+        """Take one step of the critic and one of the actor, both from the present networks."""
         target_key, actor_key = jr.split(key)
         optimizer = self.config.optimizer.build(self.steps)
         of_critics = self.config.optimizer.build(self.steps - self.config.imitate_first)
