@@ -133,6 +133,10 @@ class Point(eqx.Module):
     def sample(self, key, shape, conditions):
         return jnp.broadcast_to(self.actions, (*shape, *self.actions.shape))
 
+    def sample_and_log_prob(self, key, shape, conditions):
+        actions = self.sample(key, shape, conditions)
+        return actions, jnp.zeros(actions.shape[:-1])
+
     def noisy_log_prob(self, actions, conditions, key, noise):
         return jnp.zeros(())
 

@@ -93,7 +93,7 @@ class NFRLBCConfig(Chunkable, FlowPolicyConfig):
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
     ) -> "NFRLBC":
         """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
-        if self.imitate_first >= steps:
+        if 0 < self.imitate_first >= steps:
             raise UserError(
                 f"imitate-first ({self.imitate_first}) must be less than the run's steps ({steps})"
             )
