@@ -42,7 +42,10 @@ _VARIANTS = {
     "chunk-5": "#7a9a01",
     "chunk-5-best-of-4": "#3aa6b9",
 }
-_OTHERS = ("#8b5fbf", "#c44e7b", "#5f6b7a", "#a0782c", "#3aa6b9", "#7a9a01")
+_OTHERS = (
+    *("#8b5fbf", "#c44e7b", "#5f6b7a", "#8fb3d9"),
+    *("#d9622b", "#a0782c", "#3aa6b9", "#7a9a01"),
+)
 
 _STYLE: dict[Any, Any] = {
     "figure.dpi": DPI,
@@ -110,7 +113,8 @@ def legend_below(figure: Figure, *axes: Axes, columns: int = 4) -> None:
         for handle, name in zip(handles, names, strict=True):
             shown.setdefault(str(name), handle)
     if shown:
-        columns = min(columns, len(shown))
+        # About a hundred letters fit beside each other.
+        columns = min(columns, len(shown), max(100 // max(map(len, shown)), 1))
         figure.legend([*shown.values()], [*shown], loc="outside lower left", ncols=columns)
 
 
