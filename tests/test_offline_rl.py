@@ -26,7 +26,7 @@ from nfrl.agents import (
 from nfrl.agents.critics import aggregate, td_target
 from nfrl.agents.diffusion import noise_error, sample, variance_preserving
 from nfrl.agents.implicit_q import expectile_loss
-from nfrl.agents.nf_rlbc import among_likely
+from nfrl.agents.nf_rlbc import likeliest
 from nfrl.agents.optimization import AdamW, constant_adam, gradient_step, initial_state
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
@@ -679,11 +679,13 @@ def test_of_several_candidates_the_best_is_taken(agents):
 def test_the_best_is_chosen_among_the_likely():
     """Whatever Q promises: samples between two ways of acting have the lowest density."""
     rng = np.random.default_rng(0)
-    values, log_pi = rng.normal(size=(2, 8, 50)).astype(np.float32)
+    log_pi = rng.normal(size=(8, 50)).astype(np.float32)
+    actions = np.stack((log_pi, -log_pi), -1)
     for share, kept in ((1.0, 8), (0.5, 4), (0.3, 3), (0.01, 1)):
-        found = np.asarray(among_likely(jnp.asarray(values), jnp.asarray(log_pi), share))
-        rank = (-log_pi).argsort(0).argsort(0)
-        np.testing.assert_array_equal(found, np.where(rank < kept, values, -np.inf))
+        found = np.asarray(likeliest(jnp.asarray(actions), jnp.asarray(log_pi), share))
+        expected = np.sort(log_pi, 0)[-kept:]
+        np.testing.assert_array_equal(np.sort(found[..., 0], 0), expected)
+        np.testing.assert_array_equal(found[..., 0], -found[..., 1])
 
 
 def test_an_agent_acts_by_the_likely(agents):

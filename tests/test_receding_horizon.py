@@ -9,11 +9,12 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from nfrl.agents import receding_horizon
+from nfrl.agents import NFRLBCConfig, receding_horizon
 from nfrl.agents.chunked import Chunked
 from nfrl.agents.imitation import ChunkShape
 from nfrl.agents.receding_horizon import ChunkPolicy
 from nfrl.data.samplers import sample_goals
+from nfrl.errors import UserError
 from nfrl.evaluation import rollout
 from nfrl.evaluation.worker import STEP
 from nfrl.tasks.task import Task
@@ -175,8 +176,16 @@ def test_rows_without_an_episode_make_none_plan(monkeypatch):
     np.testing.assert_array_equal(together[1], taken(9, 9, 9)[1])
 
 
-def test_an_agent_of_single_actions_plans_chunks_for_its_goal():
-    """Its one action is laid out as a chunk's, of what it sees and goes for when it plans."""
+@pytest.mark.parametrize(
+    ("executed", "expected"),
+    [
+        (None, [[0, 10], [0, -10], [2, 12], [-2, -12]]),
+        (1, [[0, 10], [1, 11], [2, 12], [3, 13]]),
+    ],
+)
+def test_an_agent_of_single_actions_plans_chunks_for_its_goal(executed, expected):
+    """Its one action is laid out as a chunk's, of what it sees and goes for when it plans; the
+    chunk, or its beginning, is executed before it plans anew."""
 
     class Single(eqx.Module):
         policy: jax.Array
@@ -185,9 +194,16 @@ def test_an_agent_of_single_actions_plans_chunks_for_its_goal():
         def act(self, observation, goal, key):
             return jnp.concatenate((observation, goal, -observation, -goal))
 
-    policy = ChunkPolicy(Chunked.of(Single(jnp.zeros(1), None), 2, 1.0, sample_goals))
+    agent = Chunked.of(Single(jnp.zeros(1), None), 2, 1.0, sample_goals, executed)
+    policy = ChunkPolicy(agent)
     found = [
         policy(np.full((1, 1), step), np.full((1, 1), 10.0 + step), np.zeros(1), np.full(1, step))
         for step in range(4)
     ]
-    np.testing.assert_array_equal(np.concatenate(found), [[0, 10], [0, -10], [2, 12], [-2, -12]])
+    np.testing.assert_array_equal(np.concatenate(found), expected)
+
+
+@pytest.mark.parametrize("executed", [0, 6])
+def test_what_is_executed_is_part_of_a_chunk(executed):
+    with pytest.raises(UserError, match="from 1 to the chunk's 5"):
+        NFRLBCConfig(chunk=5, executed=executed)

@@ -41,6 +41,7 @@ from nfrl.training.offline import (
     train,
 )
 from nfrl.training.online import OnlineSteps, check_chunk, go_online, load_online
+from nfrl.training.presets import BEYOND_PAPER
 from nfrl.training.run import RunFolder
 
 PACKAGES = ("nfrl", "jax", "equinox", "flowjax", "optax", "numpy", "ogbench", "mujoco", "gymnasium")
@@ -594,8 +595,12 @@ def _online(experiment: Experiment, folder: RunFolder, seed: int) -> dict[str, A
 
 
 def _variant(experiment: Experiment) -> str:
-    words = [experiment.variant] if experiment.variant else []
-    return "-".join([*words, "online"] if experiment.online_steps else words)
+    words = (
+        experiment.preset if experiment.preset in BEYOND_PAPER else "",
+        experiment.variant,
+        "online" if experiment.online_steps else "",
+    )
+    return "-".join(filter(None, words))
 
 
 def versions() -> dict[str, str]:

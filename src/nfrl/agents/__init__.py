@@ -103,7 +103,8 @@ def build_agent(
         seeks_goals = isinstance(config, tuple(GOAL_CONDITIONED.values()))
         sample = sample_goals if seeks_goals else sample_chunk_transitions
         # Those that are blind to rewards have no discount.
-        return Chunked.of(agent, plain.chunk, getattr(plain, "discount", 1.0), sample)
+        discount = getattr(plain, "discount", 1.0)
+        return Chunked.of(agent, plain.chunk, discount, sample, plain.executed)
     if dataset is None:
         normalizers = Normalizers.identity(*sizes)
     else:

@@ -65,6 +65,10 @@ class AgentConfig(Protocol):
     def chunk(self) -> int:
         """Actions that are chosen at once."""
 
+    @property
+    def executed(self) -> int | None:
+        """How many of them are executed before the next are chosen; None for all."""
+
     def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> Agent:
         """Build an untrained agent for a run of so many steps."""
         ...

@@ -1,8 +1,8 @@
 """Chunks of actions as single actions, for agents that choose one at a time.
 
-h actions in a row are one action of the agent, executed before the next is chosen. An agent that
-learns from rewards values the whole chunk, and backs it up over h steps at once (Li, Zhou and
-Levine, 2025, "Reinforcement Learning with Action Chunking"),
+h actions in a row are one action of the agent, of which it executes all, or the first few, before
+it chooses anew. An agent that learns from rewards values the whole chunk, and backs it up over h
+steps at once (Li, Zhou and Levine, 2025, "Reinforcement Learning with Action Chunking"),
 
     Q(s_t, a_t ... a_{t+h-1})  <-  sum_{i < h} gamma^i r_{t+i} + gamma^h Q(s_{t+h}, a'),
 
@@ -21,6 +21,7 @@ from nfrl.agents.agent import Agent, Wrapper, check_positive
 from nfrl.agents.imitation import ChunkShape
 from nfrl.agents.standardized import Standardizable
 from nfrl.data.dataset import Dataset
+from nfrl.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +29,18 @@ class Chunkable(Standardizable):
     """What the configurations of agents have in common that can plan chunks."""
 
     chunk: int = 1
-    """Actions h that are chosen at once, and executed before the next are chosen. 1 in the
-    paper."""
+    """Actions h that are chosen at once. 1 in the paper."""
+    executed: int | None = None
+    """How many of them are executed before the next are chosen; all unless told. Fewer correct a
+    chunk's errors sooner, at the price of choosing more often. Going on online, actions that are
+    learned from are executed in whole chunks."""
 
     def __post_init__(self):
         check_positive(self, "chunk")
+        if self.executed is not None and not 1 <= self.executed <= self.chunk:
+            raise UserError(
+                f"executed must be from 1 to the chunk's {self.chunk}; got {self.executed}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +58,14 @@ class Chunked(Wrapper):
     config: ChunkedConfig = eqx.field(static=True)
 
     @classmethod
-    def of(cls, agent: Agent, chunk: int, discount: float, sample: Callable[..., Any]) -> "Chunked":
+    def of(
+        cls,
+        agent: Agent,
+        chunk: int,
+        discount: float,
+        sample: Callable[..., Any],
+        executed: int | None = None,
+    ) -> "Chunked":
         """Wrap an agent whose actions are ``chunk`` of the environment's, laid out as one vector.
 
         Args:
@@ -58,8 +73,10 @@ class Chunked(Wrapper):
             chunk: Steps of the environment that one of its actions takes.
             discount: Of each of those steps.
             sample: Draws a batch of chunks, of (dataset, key, batch_size, chunk=, discount=).
+            executed: Of those steps, how many are taken before the next action is chosen; all
+                unless told.
         """
-        shape = ChunkShape(history=1, predicted=chunk, executed=chunk)
+        shape = ChunkShape(history=1, predicted=chunk, executed=executed or chunk)
         return cls(agent, ChunkedConfig(shape, discount, sample))
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Any:

@@ -210,19 +210,19 @@ class NFRLBC(eqx.Module):
             return self.policy.act(key, noise, observation)
         flow, condition = self.policy.flow, self.policy.condition(observation)
         actions, log_pi = flow.sample_and_log_prob(key, (self.config.candidates,), condition)
+        actions = likeliest(actions, log_pi, self.config.likely)
         actions = jnp.clip(denoise(flow, actions, condition, noise), -1, 1)
         values = jax.vmap(self.critic, in_axes=(None, 0))(observation, actions)
-        values = aggregate(values, self.config.aggregate)
-        return actions[jnp.argmax(among_likely(values, log_pi, self.config.likely))]
+        return actions[jnp.argmax(aggregate(values, self.config.aggregate))]
 
     def _target(self, batch: Transitions, key: PRNGKeyArray) -> Float[Array, " batch"]:
         conditions = self.policy.conditions(batch.next_observations)
         shape = (self.config.candidates,)
         actions, log_pi = self.policy.flow.sample_and_log_prob(key, shape, conditions)
+        actions = likeliest(actions, log_pi, self.config.likely)
         each = jax.vmap(self.target_critic.batch, in_axes=(None, 0))
         values = each(batch.next_observations, jnp.clip(actions, -1, 1))
         values = aggregate(values, self.config.aggregate)
-        values = among_likely(values, log_pi, self.config.likely)
         return td_target(batch, values.max(0), self.config.discount)
 
     def _actor_loss(
@@ -249,9 +249,14 @@ class NFRLBC(eqx.Module):
         return policy.noisy_log_prob(actions, conditions, key, self.config.noise)
 
 
-def among_likely(
-    values: Float[Array, "candidates ..."], log_pi: Float[Array, "candidates ..."], share: float
-) -> Float[Array, "candidates ..."]:
-    """Return the values, -inf for all but the given share of candidates, the most likely."""
-    kept = math.ceil(share * len(values))
-    return jnp.where(log_pi >= jnp.sort(log_pi, axis=0)[-kept], values, -jnp.inf)
+def likeliest(
+    actions: Float[Array, "candidates ... action"],
+    log_pi: Float[Array, "candidates ..."],
+    share: float,
+) -> Float[Array, "kept ... action"]:
+    """Return the given share of the candidates, the most likely of each batch member's."""
+    kept = math.ceil(share * len(actions))
+    if kept == len(actions):
+        return actions
+    order = jnp.argsort(log_pi, axis=0)[-kept:]
+    return jnp.take_along_axis(actions, order[..., None], axis=0)

@@ -171,7 +171,7 @@ def check_chunk(chunk: int) -> None:
 def _chunk_of(agent: Agent) -> tuple[int, float]:
     """Return how many actions the agent chooses at once, and the discount between them."""
     if isinstance(agent, Chunked):
-        return agent.config.chunks.executed, agent.config.discount
+        return agent.config.chunks.predicted, agent.config.discount
     return 1, 1.0
 
 
