@@ -406,6 +406,24 @@ def test_eval_scores_a_run_again(trained, tmp_path, capsys):
     assert run.read_result() is None
 
 
+def test_eval_can_change_how_an_agent_acts(point_file, tmp_path, capsys, refused):
+    """Under a name of its own, beside the run's result; networks cannot be changed."""
+    assert main(fit(tmp_path, point_file, "--agent.chunk", "4")) == 0
+    run = folder(tmp_path)
+    before = (run.path / "result.json").read_bytes()
+    again = ("eval", str(run.path), "--episodes", "1", "--workers", "1")
+    assert main([*again, "--agent.executed", "1"]) == 0
+    assert main([*again, "--agent.executed", "1", "--variant", "executed-1"]) == 0
+    assert "executed-1" in capsys.readouterr().out
+    assert (run.path / "result.json").read_bytes() == before
+    record = json.loads((run.path / "executed-1" / "result.json").read_text())
+    assert (record["variant"], record["config"]["agent"]["executed"]) == ("executed-1", 1)
+    assert "needs" in refused(*again, "--agent.chunk", "5")
+    assert "from 1 to" in refused(*again, "--agent.executed", "5")
+    assert "nothing was changed" in refused(*again, "--variant", "same")
+    assert "no name" in refused(*again, "--agent.executed", "1", "--variant", "../x")
+
+
 def test_what_is_no_run_is_named(trained, refused, tmp_path):
     unfinished(trained, tmp_path / "runs")
     for words in (
@@ -690,7 +708,7 @@ def test_eval_goes_on_where_no_video_can_be_drawn(monkeypatch, capsys):
         episodes=0,
     )
     folder = experiment.RunFolder(experiment.Path("nowhere"))
-    result = experiment.score(plan, 0, folder, agent=None, video=True, keep=False)
+    result = experiment.score(plan, 0, folder, agent=None, video=True, into=None)
     assert result == {"score": None}
     assert "libegl1" in capsys.readouterr().out
 

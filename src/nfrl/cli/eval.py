@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import jax.random as jr
 import tyro
 
-from nfrl.cli.train import check_workers, describe
+from nfrl.cli.train import check_variant, check_workers, describe
 from nfrl.confidence import measure
 from nfrl.errors import UserError
 from nfrl.experiment import (
@@ -30,7 +30,11 @@ from nfrl.training.run import RunFolder
 
 @dataclasses.dataclass(frozen=True)
 class EvalOptions:
-    """Evaluate a run's agent on every goal of its task."""
+    """Evaluate a run's agent on every goal of its task.
+
+    Of the agent's own values those can be changed that matter only when it acts, as in training:
+    --agent.candidates 32. The run's result stays as it is.
+    """
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run's folder: runs/TASK/AGENT-PRESET/seed-N."""
@@ -39,6 +43,8 @@ class EvalOptions:
     step: int | None = None
     """The checkpoint's step, of the environment where the run went on in it; by default the latest.
     The run's result is written anew only where none is given and the run is finished."""
+    variant: str = ""
+    """A word for what is changed of the agent's values: its result is written to RUN/WORD."""
     video: bool = False
     """Film one episode per goal (slow without a graphics card)."""
     workers: int | None = None
@@ -48,12 +54,26 @@ class EvalOptions:
     with that at states moved to where it has never been: RUN/confidence.json and .png."""
 
 
+AgentConfigT = TypeVar("AgentConfigT")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Acting(Generic[AgentConfigT]):
+    """The values of a run's agent."""
+
+    agent: AgentConfigT
+    """The algorithm's own values."""
+
+
 def run(arguments: Sequence[str]) -> None:
     """Parse the words after ``nfrl eval`` and do it."""
-    options = tyro.cli(EvalOptions, args=list(arguments), prog="nfrl eval")
+    options, rest = tyro.cli(
+        EvalOptions, args=list(arguments), prog="nfrl eval", return_unknown_args=True
+    )
     if options.episodes < 1:
         raise UserError(f"episodes must be at least 1, not {options.episodes}")
     check_workers(options.workers)
+    check_variant(options.variant)
     folder = RunFolder(options.run.resolve())
     config = folder.read_config()
     if is_exploration(config):
@@ -63,6 +83,11 @@ def run(arguments: Sequence[str]) -> None:
         )
     experiment = dataclasses.replace(Experiment.from_json(config), episodes=options.episodes)
     last = experiment.online_steps or experiment.training.steps
+    whole = options.step is None and latest_step([folder]) == last
+    into = folder if whole else None
+    if rest or options.variant:
+        experiment = _changed(experiment, rest, options.variant)
+        into = RunFolder(folder.path / options.variant) if options.variant and whole else None
     agent = load_trained(experiment, folder, options.step)
     if options.confidence:
         _measure_confidence(experiment, folder, agent)
@@ -72,11 +97,28 @@ def run(arguments: Sequence[str]) -> None:
         config["seed"],
         folder,
         agent,
+        into=into,
         workers=options.workers,
         video=options.video,
-        keep=options.step is None and latest_step([folder]) == last,
     )
-    print(f"{folder.path}: {describe(result)}")
+    print(f"{(into or folder).path}: {describe(result)}")
+
+
+def _changed(experiment: Experiment, words: Sequence[str], variant: str) -> Experiment:
+    """Return the experiment with other values of the agent, and a word for them."""
+    config = experiment.agent_config
+    kind: Any = type(config)
+    acting = tyro.cli(
+        _Acting[kind],
+        args=list(words),
+        prog="nfrl eval RUN",
+        default=_Acting(config),
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    if acting.agent == config:
+        raise UserError("nothing was changed of the agent's values: leave --variant out")
+    name = "-".join(filter(None, (experiment.variant, variant)))
+    return dataclasses.replace(experiment, agent_config=acting.agent, variant=name)
 
 
 def _measure_confidence(experiment: Experiment, folder: RunFolder, agent: Any) -> None:

@@ -1,6 +1,7 @@
 """``nfrl train AGENT TASK``: data, training, evaluation, record."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -168,6 +169,7 @@ def train(agent: str, task: Task, options: TrainOptions) -> list[RunFolder]:
     if options.curve_episodes < 1:
         raise UserError(f"curve-episodes must be at least 1, not {options.curve_episodes}")
     check_workers(options.workers)
+    check_variant(options.variant)
     if options.online_steps and agent not in ONLINE:
         raise UserError(f"--online-steps is for {' and '.join(ONLINE)}, not for {agent}")
     _refuse_unbuildable(options.agent, training.steps)
@@ -204,6 +206,14 @@ def check_workers(workers: int | None) -> None:
     """Refuse a number of processes that is none."""
     if workers is not None and workers < 1:
         raise UserError(f"workers must be at least 1, not {workers}")
+
+
+def check_variant(variant: str) -> None:
+    """Refuse a word that no folder can be called."""
+    if variant and not re.fullmatch(r"\w[\w.+-]*", variant):
+        raise UserError(
+            f"variant {variant!r} is no name of a folder: letters, digits, and . _ + - after them"
+        )
 
 
 def make_data(task: Task, options: TrainOptions) -> Path:
