@@ -47,8 +47,10 @@ def agent():
 
 @pytest.fixture(scope="module")
 def planner():
-    """Return an agent that chooses two actions at once."""
-    return build_agent(dataclasses.replace(CONFIG, chunk=2, discount=0.5), jr.key(0), 3, 2, 100)
+    """Return an agent that chooses two actions at once, and acts on one where it is evaluated."""
+    return build_agent(
+        dataclasses.replace(CONFIG, chunk=2, executed=1, discount=0.5), jr.key(0), 3, 2, 100
+    )
 
 
 class Corridor:
