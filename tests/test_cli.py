@@ -421,6 +421,7 @@ def test_eval_can_change_how_an_agent_acts(point_file, tmp_path, capsys, refused
     assert "needs" in refused(*again, "--agent.chunk", "5")
     assert "from 1 to" in refused(*again, "--agent.executed", "5")
     assert "nothing was changed" in refused(*again, "--variant", "same")
+    assert "finished run" in refused(*again, "--step", "10", "--variant", "x")
     assert "no name" in refused(*again, "--agent.executed", "1", "--variant", "../x")
 
 
@@ -708,7 +709,7 @@ def test_eval_goes_on_where_no_video_can_be_drawn(monkeypatch, capsys):
         episodes=0,
     )
     folder = experiment.RunFolder(experiment.Path("nowhere"))
-    result = experiment.score(plan, 0, folder, agent=None, video=True, into=None)
+    result = experiment.score(plan, 0, folder, agent=None, video=True, keep=False)
     assert result == {"score": None}
     assert "libegl1" in capsys.readouterr().out
 

@@ -234,16 +234,7 @@ def run(
     for folder, seed, agent in zip(folders, experiment.seeds, agents, strict=True):
         if finished_result(folder) is None:
             save_samples(folder, agent, validation)
-            score(
-                experiment,
-                seed,
-                folder,
-                agent,
-                into=folder,
-                workers=workers,
-                video=video,
-                show=show,
-            )
+            score(experiment, seed, folder, agent, workers=workers, video=video, show=show)
     return [result for folder in folders if (result := folder.read_result())]
 
 
@@ -296,16 +287,7 @@ def _run_online(
                 raise
         save_samples(folder, agent, validation)
         results.append(
-            score(
-                experiment,
-                seed,
-                folder,
-                agent,
-                into=folder,
-                workers=workers,
-                video=video,
-                show=show,
-            )
+            score(experiment, seed, folder, agent, workers=workers, video=video, show=show)
         )
     return results
 
@@ -335,9 +317,9 @@ def score(
     folder: RunFolder,
     agent: Agent,
     *,
-    into: RunFolder | None,
     workers: int | None = None,
     video: bool = False,
+    keep: bool = True,
     show: bool = True,
 ) -> dict[str, Any]:
     """Evaluate a trained agent; return the result.
@@ -347,9 +329,9 @@ def score(
         seed: The run's seed.
         folder: The run's folder.
         agent: The agent.
-        into: Where evaluation.npz and result.json are written; None for nowhere.
         workers: Processes that step environments; by default one per processor core.
         video: Film one episode per goal, into the run's folder.
+        keep: Write evaluation.npz and result.json.
         show: Show progress.
     """
     task, policy = find_task(experiment.task), batched_policy(agent, seed)
@@ -369,10 +351,10 @@ def score(
         except VideoUnavailable as error:
             print(error)  # The score stands without it.
     result = describe_result(experiment, seed, folder, agent, evaluation)
-    if into is not None:
-        into.write_result(result)
+    if keep:
         if evaluation is not None:
-            evaluation.save(into.evaluation_file)
+            evaluation.save(folder.evaluation_file)
+        folder.write_result(result)
     return result
 
 

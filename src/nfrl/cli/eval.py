@@ -83,11 +83,12 @@ def run(arguments: Sequence[str]) -> None:
         )
     experiment = dataclasses.replace(Experiment.from_json(config), episodes=options.episodes)
     last = experiment.online_steps or experiment.training.steps
-    whole = options.step is None and latest_step([folder]) == last
-    into = folder if whole else None
-    if rest or options.variant:
+    finished = options.step is None and latest_step([folder]) == last
+    if options.variant and not finished:
+        raise UserError("--variant names a result, which only a finished run's last checkpoint has")
+    acts_otherwise = bool(rest or options.variant)
+    if acts_otherwise:
         experiment = _changed(experiment, rest, options.variant)
-        into = RunFolder(folder.path / options.variant) if options.variant and whole else None
     agent = load_trained(experiment, folder, options.step)
     if options.confidence:
         _measure_confidence(experiment, folder, agent)
@@ -97,11 +98,14 @@ def run(arguments: Sequence[str]) -> None:
         config["seed"],
         folder,
         agent,
-        into=into,
         workers=options.workers,
         video=options.video,
+        keep=finished and not acts_otherwise,
     )
-    print(f"{(into or folder).path}: {describe(result)}")
+    if options.variant:
+        folder = RunFolder(folder.path / options.variant)
+        folder.write_result(result)
+    print(f"{folder.path}: {describe(result)}")
 
 
 def _changed(experiment: Experiment, words: Sequence[str], variant: str) -> Experiment:
