@@ -418,6 +418,7 @@ def test_eval_can_change_how_an_agent_acts(point_file, tmp_path, capsys, refused
     assert (run.path / "result.json").read_bytes() == before
     record = json.loads((run.path / "executed-1" / "result.json").read_text())
     assert (record["variant"], record["config"]["agent"]["executed"]) == ("executed-1", 1)
+    assert record["curve"] == []
     assert "needs" in refused(*again, "--agent.chunk", "5")
     assert "from 1 to" in refused(*again, "--agent.executed", "5")
     assert "nothing was changed" in refused(*again, "--variant", "same")

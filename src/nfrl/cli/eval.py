@@ -104,7 +104,8 @@ def run(arguments: Sequence[str]) -> None:
     )
     if options.variant:
         folder = RunFolder(folder.path / options.variant)
-        folder.write_result(result)
+        # The run was evaluated on the way as it acted then.
+        folder.write_result({**result, "curve": []})
     print(f"{folder.path}: {describe(result)}")
 
 

@@ -41,6 +41,7 @@ _VARIANTS = {
     "no-denoising": "#3aa6b9",
     "chunk-5": "#7a9a01",
     "chunk-5-best-of-4": "#3aa6b9",
+    "far-sighted": "#d1495b",
 }
 _OTHERS = (
     *("#8b5fbf", "#c44e7b", "#5f6b7a", "#8fb3d9"),
