@@ -512,6 +512,15 @@ def test_what_is_given_reaches_the_run(point_file, tmp_path, monkeypatch, capsys
 
 
 @pytest.mark.parametrize(
+    ("agent", "task"), [("fql", "puzzle-3x3-play-singletask-task4-v0"), ("nf-ugs", "point-u-maze")]
+)
+def test_a_preset_of_one_agent_is_refused_for_others(agent, task, refused):
+    line = refused("train", agent, task, "--preset", "far-sighted")
+    assert "one of nf-rlbc" in line
+    assert "laptop, paper" in line
+
+
+@pytest.mark.parametrize(
     ("agent", "preset"),
     [
         *((agent, preset) for agent in AGENTS for preset in PRESETS if preset not in BEYOND_PAPER),

@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic
 
 import jax.random as jr
 import tyro
 
-from nfrl.cli.train import check_variant, check_workers, describe
+from nfrl.cli.train import AgentConfigT, check_variant, check_workers, describe
 from nfrl.confidence import measure
 from nfrl.errors import UserError
 from nfrl.experiment import (
@@ -52,9 +52,6 @@ class EvalOptions:
     confidence: bool = False
     """Do not play, but compare the likelihood of what the agent does at held-out states of its data
     with that at states moved to where it has never been: RUN/confidence.json and .png."""
-
-
-AgentConfigT = TypeVar("AgentConfigT")
 
 
 @dataclasses.dataclass(frozen=True)

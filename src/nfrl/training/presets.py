@@ -168,8 +168,8 @@ LAPTOP_NF_RLBC: dict[str, dict[str, Any]] = {
     _CUBE: {"discount": 0.99, "alpha": 3.0},
     _PUZZLE: {"discount": 0.99},
 }
-# Beyond the paper, and an hour of one core, for tasks of many subtasks: which value settles what is
-# told in docs/offline-rl.md, "Far-sighted agents".
+# Beyond the paper, forty to fifty minutes of one core, for tasks of many subtasks: which value
+# settles what is told in docs/offline-rl.md, "Far-sighted agents".
 FAR_SIGHTED: dict[str, Any] = {
     "channels": 64,
     "encoder": SMALL,
