@@ -661,18 +661,19 @@ def test_of_several_candidates_the_best_is_taken(agents):
 
     plain = dataclasses.replace(agents["nf-rlbc"], critic=Climb(), target_critic=Climb())
     choosing = with_config(plain, candidates=8)
+    choosy = with_config(plain, candidates=2, acting_candidates=16)
     batch, keys = draw(0), jr.split(jr.key(0), 200)
-    for agent, best in ((plain, 1), (choosing, 8)):
+    for agent, acting, valued in ((plain, 1, 1), (choosing, 8, 8), (choosy, 16, 2)):
         taken = act(agent, batch.observations[0], keys)[:, 0]
         target = jax.vmap(partial(agent._target, batch))(keys[:50])
         value = (target - batch.rewards)[:, batch.masks > 0] / DISCOUNT
         samples = jax.vmap(lambda key: plain.policy.act(key, 0.0, batch.observations[0]))(
-            jr.split(jr.key(1), 200 * best)
+            jr.split(jr.key(1), 200 * acting)
         )
-        expected = samples[:, 0].reshape(200, best).max(1)
+        expected = samples[:, 0].reshape(200, acting).max(1)
         assert abs(taken.mean() - expected.mean()) < 0.15
         conditions = plain.policy.conditions(batch.next_observations)
-        several = jnp.clip(plain.policy.flow.sample(jr.key(2), (50, best), conditions), -1, 1)
+        several = jnp.clip(plain.policy.flow.sample(jr.key(2), (50, valued), conditions), -1, 1)
         assert abs(value.mean() - several[:, :, batch.masks > 0, 0].max(1).mean()) < 0.1
 
 
@@ -835,7 +836,8 @@ def test_the_noise_in_a_known_point_is_known():
 @pytest.mark.parametrize(
     ("name", "count"),
     [
-        *[("nf-rlbc", "candidates"), ("nf-rlbc", "chunk"), ("fql", "chunk")],
+        *[("nf-rlbc", "candidates"), ("nf-rlbc", "acting_candidates")],
+        *[("nf-rlbc", "chunk"), ("fql", "chunk")],
         *[("ifql", "samples"), ("ifql", "euler_steps"), ("ifql", "chunk")],
         *[("idql", "samples"), ("idql", "diffusion_steps"), ("idql", "chunk")],
         *[("fql", "euler_steps"), ("rebrac", "actor_every")],

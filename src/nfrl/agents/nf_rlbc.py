@@ -62,6 +62,8 @@ class NFRLBCConfig(Chunkable, FlowPolicyConfig):
     candidates: int = 1
     """Actions that are sampled for each one taken, of which the one of highest Q is: in the
     environment, and in the critic's target. 1 in the paper."""
+    acting_candidates: int | None = None
+    """How many in the environment, where more cost little; as many as in the target unless told."""
     likely: float = 1.0
     """Share of those candidates, the most likely by log pi, among which the best is chosen. A flow
     cannot jump from one way of acting to another, so some samples lie between, where no data are
@@ -84,6 +86,8 @@ class NFRLBCConfig(Chunkable, FlowPolicyConfig):
         check_discount(self.discount)
         check_unit(self.critic_unit)
         check_positive(self, "candidates")
+        if self.acting_candidates is not None:
+            check_positive(self, "acting_candidates")
         if not 0 < self.likely <= 1:
             raise UserError(f"likely must lie in (0, 1]; got {self.likely}")
         if self.imitate_first < 0:
@@ -206,10 +210,11 @@ class NFRLBC(eqx.Module):
     ) -> Float[Array, " action"]:
         """Sample an action, clipped to [-1, 1], or the best of several; the goal is not used."""
         noise = self.config.noise if self.config.denoising else 0.0
-        if self.config.candidates == 1:
+        candidates = self.config.acting_candidates or self.config.candidates
+        if candidates == 1:
             return self.policy.act(key, noise, observation)
         flow, condition = self.policy.flow, self.policy.condition(observation)
-        actions, log_pi = flow.sample_and_log_prob(key, (self.config.candidates,), condition)
+        actions, log_pi = flow.sample_and_log_prob(key, (candidates,), condition)
         actions = likeliest(actions, log_pi, self.config.likely)
         actions = jnp.clip(denoise(flow, actions, condition, noise), -1, 1)
         values = jax.vmap(self.critic, in_axes=(None, 0))(observation, actions)

@@ -33,7 +33,7 @@ class EvalOptions:
     """Evaluate a run's agent on every goal of its task.
 
     Of the agent's own values those can be changed that matter only when it acts, as in training:
-    --agent.candidates 32. The run's result stays as it is.
+    --agent.acting-candidates 128. The run's result stays as it is.
     """
 
     run: Annotated[Path, tyro.conf.Positional]

@@ -177,6 +177,7 @@ FAR_SIGHTED: dict[str, Any] = {
     "chunk": 10,
     "executed": 2,
     "candidates": 16,
+    "acting_candidates": 64,
     "likely": 0.5,
     "imitate_first": 20_000,
     "critic_unit": 300.0,
