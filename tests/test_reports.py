@@ -124,8 +124,8 @@ def size(data):
 
 def test_no_two_lines_of_a_figure_have_one_colour():
     """Neither of a known variant and a new one, nor of an agent and a variant."""
-    variants = ("", "chunk-5-best-of-4", "chunk-10-best-of-16", "another", "a-third")
-    rivals = [make(agent=agent) for agent in ("bc", "fql", "idql", "iql")]
+    variants = ("", "chunk-5-best-of-4", "far-sighted", "another", "a-third", "a-fourth", "a-fifth")
+    rivals = [make(agent=agent) for agent in ("bc", "fql", "idql", "ifql", "iql", "rebrac")]
     ours = [make(agent="nf-rlbc", variant=variant) for variant in variants]
     colours = group_colours(group_records(records(*rivals, *ours)))
     assert len(set(colours)) == len(rivals) + len(ours)

@@ -217,7 +217,8 @@ def find_preset(name: PresetName, agent: str, task: Task) -> Preset:
     if name == "far-sighted":
         if agent != "nf-rlbc":
             raise _only_nf_rlbc(agent)
-        far = dataclasses.replace(_for_task(LAPTOP_AGENTS[agent], task), **FAR_SIGHTED)
+        values = {**_laptop_values(agent, task), **FAR_SIGHTED}
+        far = dataclasses.replace(_for_task(LAPTOP_AGENTS[agent], task), **values)
         return Preset(far, FAR_SIGHTED_TRAINING, FAR_SIGHTED_EPISODES.get(task.dataset))
     budget = LAPTOP_BUDGETS.get(task.dataset, Budget())
     training = OfflineTraining(steps=budget.steps, checkpoint_every=10_000)
