@@ -734,6 +734,29 @@ def test_a_policy_can_imitate_before_the_critic_learns():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_seeds_side_by_side_imitate_first_without_the_critics_cost():
+    """Under vmap a condition of each seed's own would compute both branches, and choose."""
+    config = dataclasses.replace(TINY["nf-rlbc"], imitate_first=2)
+    built = [config.build(jr.key(seed), STATES, ACTION, STEPS) for seed in range(2)]
+    arrays, rest = zip(*(eqx.partition(agent, eqx.is_array) for agent in built), strict=True)
+    seeds = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays)
+
+    def step(arrays, key):
+        agent, _ = eqx.combine(arrays, rest[0]).update(draw(0), key)
+        return eqx.filter(agent, eqx.is_array)
+
+    both, keys = jax.vmap(step), jr.split(jr.key(0), 2)
+    (condition,) = [
+        equation
+        for equation in jax.make_jaxpr(both)(seeds, keys).eqns
+        if equation.primitive.name == "cond"
+    ]
+    assert len(condition.params["branches"]) == 2
+    together, alone = jax.jit(both)(seeds, keys), jax.jit(step)(arrays[1], keys[1])
+    for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(a[1], b, rtol=1e-5, atol=1e-6)
+
+
 def test_imitating_first_leaves_time_for_the_critic():
     with pytest.raises(UserError, match=r"imitate-first \(800\) must be less than .* \(800\)"):
         dataclasses.replace(TINY["nf-rlbc"], imitate_first=800).build(

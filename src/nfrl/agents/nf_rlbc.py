@@ -14,6 +14,7 @@ import math
 from typing import Any
 
 import equinox as eqx
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -133,7 +134,8 @@ class NFRLBC(eqx.Module):
 
         count = optax.tree_utils.tree_get_all_with_path(self.optimizer_state[0], "count")[0][1]
         agent, metrics = jax.lax.cond(
-            count < self.config.imitate_first,
+            # Of seeds that train side by side all are at the same update: one branch is computed.
+            eqxi.unvmap_all(count < self.config.imitate_first),
             lambda: arrays(*self._imitate(batch, key)),
             lambda: arrays(*self._improve(batch, key)),
         )
