@@ -31,6 +31,7 @@ from nfrl.reports.tables import (
     exploring_table,
     run_table,
     update_readme,
+    variants_table,
     ways_table,
 )
 from nfrl.tasks import find_task
@@ -420,6 +421,21 @@ def test_the_last_row_is_the_mean_over_the_tasks_that_all_have():
     assert last == ["mean of 2", "0.450", "0.350", f"{(0.795 + 0.42) / 2:.3f}"]
 
 
+def test_variants_of_several_tasks_stand_beside_each_other():
+    scores = {CUBE: 1.0, SCENE: 0.5, "a-third-task": 0.0}
+    wide = [make(task, variant="far", scores=(mean,)) for task, mean in scores.items()]
+    plain = [make(SCENE, scores=(0.2,)), make("of-no-variant"), make(CUBE, agent="gcbc")]
+    narrow = [make(task, variant="trial") for task in (CUBE, SCENE)]
+    table = variants_table(records(*wide, *plain, *narrow), published)
+    assert table.columns == ("task", "nf-gcbc", "nf-gcbc far", "paper: nf-gcbc")
+    rows = {row[0]: [cell.split(" ")[0] for cell in row[1:]] for row in texts(table)}
+    assert rows["a-third-task"] == ["–", "0.000", "–"]
+    assert rows[CUBE] == ["–", "1.000", "0.795"]
+    assert rows[SCENE] == ["0.200", "0.500", "0.420"]
+    assert set(rows) == set(scores)
+    assert not variants_table(records(*plain, *narrow), published).rows
+
+
 def test_the_longest_run_stands_in_the_comparison():
     found = records(make(steps=60000, scores=(0.9,)), make(scores=(0.1,)))
     assert texts(comparison_table(found, published))[0][1].startswith("0.900")
@@ -499,7 +515,8 @@ def test_every_table_renders_everywhere():
     ways = {"mode_entropy": 0.5, "success": 0.6}
     seen = {"coverage": 1.0, "success_easy": 1.0, "success_hard": 1.0}
     explored = exploring(0, (1.0,), **seen)
-    found = records(make(**ways), explored, make(agent="a|b <i>x</i>"), make(variant="no-linear"))
+    parts = [make(task, variant="no-linear") for task in (CUBE, SCENE, "a-third-task")]
+    found = records(make(**ways), explored, make(agent="a|b <i>x</i>"), *parts)
     for table in all_tables(found, published):
         lines = [line for line in table.markdown().split("\n") if line.startswith("|")]
         widths = {len(line.replace("\\|", "").split("|")) for line in lines}

@@ -53,6 +53,7 @@ def all_tables(records: Iterable[Record], published: FindTask) -> list[Table]:
     records = list(records)
     return [
         comparison_table(records, published),
+        variants_table(records, published),
         run_table(records, published),
         ways_table(records),
         exploring_table(records),
@@ -79,31 +80,33 @@ def comparison_table(records: Iterable[Record], published: FindTask) -> Table:
         first = group.first
         return f"{first.agent} ({first.preset})" if len(presets) > 1 else first.agent
 
-    size = lambda group: (group.first.steps, group.first.transitions or 0)  # noqa: E731
-    cells = {(group.first.task, column(group)): group for group in sorted(groups, key=size)}
-    tasks = sorted({task for task, _ in cells})
-    columns = sorted({name for _, name in cells})
-    papers = sorted({agent for task in tasks for agent in paper_scores(task, published)})
-    rows = []
-    for task in tasks:
-        row = [cells.get((task, name)) for name in columns]
-        scores = paper_scores(task, published)
-        rows.append(
-            (
-                Cell(task),
-                *_best(row),
-                *(Cell(spread(*scores[agent])) if agent in scores else _NONE for agent in papers),
-            )
-        )
-    if len(tasks) > 1:
-        rows.append(_mean_row(cells, tasks, columns, papers, published))
-    return Table(
-        name="comparison",
-        title="Scores",
-        columns=("task", *columns, *(f"paper: {agent}" for agent in papers)),
-        rows=tuple(row for row in rows if row),
-        note=f"{_measures(groups, published)} {_SPREAD} Bold: the best of the agents run here.",
-    )
+    return _task_by_task("comparison", "Scores", groups, column, published)
+
+
+def variants_table(records: Iterable[Record], published: FindTask) -> Table:
+    """Compare an agent's variants of several tasks: a row for each, a column for each variant.
+
+    A variant that was run on fewer than three tasks is left out; the agent as it is stands beside.
+    """
+    groups = group_records(records)
+    tasks: dict[tuple[str, str], set[str]] = {}
+    for group in groups:
+        if group.first.variant:
+            kind = (group.first.agent, group.first.variant)
+            tasks.setdefault(kind, set()).add(group.first.task)
+    wide = {kind: found for kind, found in tasks.items() if len(found) >= 3}
+    shown = set().union(*wide.values())
+    kinds = {*wide, *((agent, "") for agent, _ in wide)}
+    kept = [
+        group
+        for group in groups
+        if group.first.task in shown and (group.first.agent, group.first.variant) in kinds
+    ]
+
+    def column(group: Group) -> str:
+        return f"{group.first.agent} {group.first.variant}".strip()
+
+    return _task_by_task("variants", "Variants", kept, column, published)
 
 
 def run_table(records: Iterable[Record], published: FindTask) -> Table:
@@ -375,6 +378,41 @@ def _later_score(records: Sequence[Record]) -> Cell:
             return _NONE
         means.append(fmean(half))
     return Cell(f"{fmean(means):.3f}")
+
+
+def _task_by_task(
+    name: str,
+    title: str,
+    groups: Sequence[Group],
+    column: Callable[[Group], str],
+    published: FindTask,
+) -> Table:
+    """A row for each task, a column for each kind of group, the paper's scores beside."""
+    size = lambda group: (group.first.steps, group.first.transitions or 0)  # noqa: E731
+    cells = {(group.first.task, column(group)): group for group in sorted(groups, key=size)}
+    tasks = sorted({task for task, _ in cells})
+    columns = sorted({kind for _, kind in cells})
+    papers = sorted({agent for task in tasks for agent in paper_scores(task, published)})
+    rows = []
+    for task in tasks:
+        row = [cells.get((task, kind)) for kind in columns]
+        scores = paper_scores(task, published)
+        rows.append(
+            (
+                Cell(task),
+                *_best(row),
+                *(Cell(spread(*scores[agent])) if agent in scores else _NONE for agent in papers),
+            )
+        )
+    if len(tasks) > 1:
+        rows.append(_mean_row(cells, tasks, columns, papers, published))
+    return Table(
+        name=name,
+        title=title,
+        columns=("task", *columns, *(f"paper: {agent}" for agent in papers)),
+        rows=tuple(row for row in rows if row),
+        note=f"{_measures(groups, published)} {_SPREAD} Bold: the best of the agents run here.",
+    )
 
 
 def _named(groups: Sequence[Group]) -> list[tuple[str, Group]]:
