@@ -19,7 +19,7 @@ from nfrl.agents import (
     NFGCBCConfig,
     build_agent,
 )
-from nfrl.agents.acting import batched_policy
+from nfrl.agents.acting import Policy, batched_policy
 from nfrl.agents.optimization import (
     AdamW,
     gradient_step,
@@ -281,6 +281,26 @@ def test_flows_find_both_modes_and_a_gaussian_their_mean(config, action):
 
 def call(policy, observations, goals, episodes, times):
     return policy(*map(np.asarray, (observations, goals, episodes, times)))
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_a_policy_is_one_row_that_counts_its_steps(chunk):
+    config = dataclasses.replace(TINY["nf-gcbc"], chunk=chunk, executed=min(chunk, 2))
+    agent = build_agent(config, jr.key(0), OBSERVATION, ACTION, STEPS)
+    rows, policy = batched_policy(agent, 4), Policy(agent, OBSERVATION, seeks_goals=True, seed=4)
+    observations = np.random.default_rng(0).normal(size=(2, 5, OBSERVATION))
+    goal = np.ones(OBSERVATION)
+    for episode, states in enumerate(observations):
+        for step, state in enumerate(states):
+            expected = call(rows, state[None], goal[None], [episode], [step])[0]
+            np.testing.assert_array_equal(policy(state, goal), expected)
+        policy.reset()
+    with pytest.raises(ValueError, match=r"an observation has shape \(2,\); .* have \(3,\)"):
+        policy(np.zeros(2), goal)
+    with pytest.raises(ValueError, match=r"a goal has shape \(1, 3\)"):
+        policy(goal, goal[None])
+    with pytest.raises(ValueError, match=r"call it with \(observation, goal\)"):
+        policy(goal)
 
 
 def test_a_row_depends_on_itself_and_the_seed_alone(name, trained):

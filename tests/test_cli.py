@@ -16,11 +16,13 @@ import pytest
 from conftest import COMPILATION_CACHE, write_data
 
 from nfrl.agents import AGENTS
+from nfrl.agents.acting import batched_policy
 from nfrl.agents.optimization import AdamW
 from nfrl.cli import bench, explore
 from nfrl.cli.main import COMMANDS, main
 from nfrl.data import ogbench
-from nfrl.experiment import DatasetInfo, Experiment
+from nfrl.errors import UserError
+from nfrl.experiment import DatasetInfo, Experiment, load_policy, load_trained
 from nfrl.reports.records import load_records
 from nfrl.simulators import ENTRY_POINTS
 from nfrl.speed import ExploringSpeed
@@ -722,6 +724,26 @@ def test_eval_goes_on_where_no_video_can_be_drawn(monkeypatch, capsys):
     result = experiment.score(plan, 0, folder, agent=None, video=True, keep=False)
     assert result == {"score": None}
     assert "libegl1" in capsys.readouterr().out
+
+
+def test_a_runs_policy_acts_as_its_agent(trained):
+    run = folder(trained, 1)
+    for step in (10, None):
+        agent = load_trained(Experiment.from_json(run.read_config()), run, step)
+        policy = load_policy(str(run.path), step=step, seed=2)
+        state = np.ones((1, 2), np.float32)
+        expected = batched_policy(agent, 2)(state, -state, np.zeros(1), np.zeros(1))
+        np.testing.assert_array_equal(policy(state[0], -state[0]), expected[0])
+    with pytest.raises(UserError, match=r"step-00000007.* no such checkpoint"):
+        load_policy(run.path, step=7)
+
+
+def test_what_has_no_policy_to_load_is_refused(tmp_path):
+    with pytest.raises(UserError, match=str(tmp_path)):
+        load_policy(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"agent": "nf-ugs"}))
+    with pytest.raises(UserError, match=r"explored a maze"):
+        load_policy(tmp_path)
 
 
 def test_a_finished_run_keeps_its_result(trained, tmp_path, capsys):

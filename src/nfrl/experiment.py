@@ -16,8 +16,15 @@ import cattrs
 import jax
 import numpy as np
 
-from nfrl.agents import AGENTS, Agent, AgentConfig, build_agent
-from nfrl.agents.acting import batched_policy
+from nfrl.agents import (
+    AGENTS,
+    EXPLORERS,
+    GOAL_CONDITIONED,
+    Agent,
+    AgentConfig,
+    build_agent,
+)
+from nfrl.agents.acting import Policy, batched_policy
 from nfrl.collect import resolve, rewards
 from nfrl.collect.rewarded import RewardedEnvironment
 from nfrl.data import demonstrations, ogbench
@@ -430,6 +437,30 @@ def load_trained(experiment: Experiment, folder: RunFolder, step: int | None = N
         experiment.training.steps,
         step,
     )
+
+
+def load_policy(run: Path | str, *, step: int | None = None, seed: int = 0) -> Policy:
+    """Load a run's agent, ready to act in an environment.
+
+    Args:
+        run: The run's folder, runs/TASK/AGENT-PRESET/seed-N.
+        step: The checkpoint's step; by default the latest.
+        seed: Of the policy's own random numbers.
+
+    Raises:
+        UserError: It is no run's folder, or one that explored a maze; there is no such checkpoint,
+            or it is cut short.
+    """
+    folder = RunFolder(Path(run).resolve())
+    config = folder.read_config()
+    if config.get("agent") in EXPLORERS:
+        raise UserError(
+            f"{folder.path} explored a maze: its agent is not made for other simulators"
+        )
+    experiment = Experiment.from_json(config)
+    agent = load_trained(experiment, folder, step)
+    seeks_goals = experiment.agent in GOAL_CONDITIONED
+    return Policy(agent, experiment.dataset.observation_dim, seeks_goals=seeks_goals, seed=seed)
 
 
 def _train(
