@@ -600,6 +600,18 @@ def test_figures_have_the_expected_size_and_are_not_blank():
     assert data == png(figures.score_by_goal("a $title_", groups, {"nf-gcbc": 0.795}))
 
 
+def test_a_long_legend_takes_nothing_from_the_axes():
+    heights = []
+    for count_of in (2, 14):
+        names = [f"a-variant-with-a-long-name-{i}" for i in range(count_of)]
+        groups = group_records(records(*(make(variant=name) for name in names)))
+        run = {"score": np.array([(0.0, 0.0, 0.1), (100.0, 60.0, 0.5)])}
+        figure = figures.learning_curves("a title", groups, [[run]] * count_of)
+        png(figure)
+        heights.append(figure.axes[0].get_position().height * figure.get_figheight())
+    assert heights[1] > 0.85 * heights[0]
+
+
 def test_a_figure_with_nothing_to_show_is_none():
     lost = group_records(records(make(status="diverged")))
     assert figures.score_by_goal("t", lost) is None

@@ -107,7 +107,10 @@ def png(figure: Figure) -> bytes:
 
 
 def legend_below(figure: Figure, *axes: Axes, columns: int = 4) -> None:
-    """Put one legend of some axes below the whole figure, clear of the data."""
+    """Put one legend of some axes below the whole figure, clear of the data.
+
+    The figure grows by the rows of a long one, and the axes keep their height.
+    """
     shown: dict[str, Artist] = {}
     for each in axes:
         handles, names = each.get_legend_handles_labels()
@@ -116,6 +119,8 @@ def legend_below(figure: Figure, *axes: Axes, columns: int = 4) -> None:
     if shown:
         # About a hundred letters fit beside each other.
         columns = min(columns, len(shown), max(100 // max(map(len, shown)), 1))
+        rows = -(-len(shown) // columns)
+        figure.set_figheight(figure.get_figheight() + 0.18 * max(rows - 2, 0))
         figure.legend([*shown.values()], [*shown], loc="outside lower left", ncols=columns)
 
 
