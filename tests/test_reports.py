@@ -605,7 +605,8 @@ def test_a_long_legend_takes_nothing_from_the_axes():
     for count_of in (2, 14):
         names = [f"a-variant-with-a-long-name-{i}" for i in range(count_of)]
         groups = group_records(records(*(make(variant=name) for name in names)))
-        run = {"score": np.array([(0.0, 0.0, 0.1), (100.0, 60.0, 0.5)])}
+        line = np.array([0.0, 1.0])
+        run = {"step": line, "seconds": line, "score": line}
         figure = figures.learning_curves("a title", groups, [[run]] * count_of)
         png(figure)
         heights.append(figure.axes[0].get_position().height * figure.get_figheight())
