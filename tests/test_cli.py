@@ -513,6 +513,12 @@ def test_what_is_given_reaches_the_run(point_file, tmp_path, monkeypatch, capsys
     assert (training["steps"], training["chunk"], agent["discount"]) == (20, 10, 0.97)
 
 
+def test_in_mazes_the_presets_for_few_minutes_standardize():
+    task = find_task("antmaze-large-navigate-singletask-task1-v0")
+    for preset, standardize in (("laptop", True), ("far-sighted", True), ("paper", False)):
+        assert find_preset(preset, "nf-rlbc", task).agent.standardize is standardize
+
+
 @pytest.mark.parametrize(
     ("agent", "task"), [("fql", "puzzle-3x3-play-singletask-task4-v0"), ("nf-ugs", "point-u-maze")]
 )

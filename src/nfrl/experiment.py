@@ -18,7 +18,6 @@ import numpy as np
 
 from nfrl.agents import (
     AGENTS,
-    EXPLORERS,
     GOAL_CONDITIONED,
     Agent,
     AgentConfig,
@@ -49,7 +48,7 @@ from nfrl.training.offline import (
 )
 from nfrl.training.online import OnlineSteps, check_chunk, go_online, load_online
 from nfrl.training.presets import BEYOND_PAPER
-from nfrl.training.run import RunFolder
+from nfrl.training.run import RunFolder, is_exploration
 
 PACKAGES = ("nfrl", "jax", "equinox", "flowjax", "optax", "numpy", "ogbench", "mujoco", "gymnasium")
 SAMPLED_STATES, SAMPLES_PER_STATE = 12, 200
@@ -453,7 +452,7 @@ def load_policy(run: Path | str, *, step: int | None = None, seed: int = 0) -> P
     """
     folder = RunFolder(Path(run).resolve())
     config = folder.read_config()
-    if config.get("agent") in EXPLORERS:
+    if is_exploration(config):
         raise UserError(
             f"{folder.path} explored a maze: its agent is not made for other simulators"
         )

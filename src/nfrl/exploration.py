@@ -66,12 +66,6 @@ class Exploration:
             ) from error
 
 
-def is_exploration(config: dict[str, Any]) -> bool:
-    """Whether a config.json is of an explorer's run."""
-    agent = config.get("agent")
-    return isinstance(agent, str) and agent in EXPLORERS
-
-
 def run(
     exploration: Exploration, folders: Sequence[RunFolder], *, show: bool = True
 ) -> list[dict[str, Any]]:

@@ -20,12 +20,11 @@ from nfrl.experiment import (
     score,
     versions,
 )
-from nfrl.exploration import is_exploration
 from nfrl.files import write_atomically, write_json
 from nfrl.reports.confidence import confidence as draw
 from nfrl.reports.style import png
 from nfrl.training.offline import latest_step
-from nfrl.training.run import RunFolder
+from nfrl.training.run import RunFolder, is_exploration
 
 
 @dataclasses.dataclass(frozen=True)

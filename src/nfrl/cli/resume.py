@@ -11,8 +11,8 @@ from nfrl.cli import explore
 from nfrl.cli.train import check_workers, finish
 from nfrl.errors import UserError
 from nfrl.experiment import Experiment
-from nfrl.exploration import Exploration, is_exploration
-from nfrl.training.run import RunFolder
+from nfrl.exploration import Exploration
+from nfrl.training.run import RunFolder, is_exploration
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,9 +19,13 @@ _LEARNING = ("batch_size", "discount")
 # What the agents did before these could be chosen, and records had them.
 _BEFORE = {
     "standardize": False,
-    **{"chunk": 1, "executed": None},
-    **{"candidates": 1, "acting_candidates": None, "likely": 1.0},
-    **{"critic_unit": 1.0, "imitate_first": 0},
+    "chunk": 1,
+    "executed": None,
+    "candidates": 1,
+    "acting_candidates": None,
+    "likely": 1.0,
+    "critic_unit": 1.0,
+    "imitate_first": 0,
 }
 _Settings = tuple[str, str, str, str, int, int, int, str]
 
