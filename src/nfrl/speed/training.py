@@ -190,7 +190,20 @@ def _product_shapes(policy: Any) -> list[tuple[int, int]]:
 
 
 def _products(shapes: list[tuple[int, int]], batch_size: int, steps: int) -> Callable[[], None]:
-    """Make the products that a training step needs of each weight: forward, and both gradients."""
+    run, operands = product_loop(shapes, batch_size, steps)
+    return lambda: jax.block_until_ready(run(operands))
+
+
+def product_loop(
+    shapes: list[tuple[int, int]], batch_size: int, steps: int
+) -> tuple[Any, list[tuple[Array, Array, Array]]]:
+    """Return a compiled loop of the bare products of training, and what to call it with.
+
+    Args:
+        shapes: The weights, (inputs, outputs).
+        batch_size: Rows of the other operands.
+        steps: How often all are made: forward, and both gradients.
+    """
     keys = jr.split(jr.key(0), (len(shapes), 3))
     operands = [
         (
@@ -202,15 +215,18 @@ def _products(shapes: list[tuple[int, int]], batch_size: int, steps: int) -> Cal
     ]
 
     @jax.jit
-    def run(operands: Any, seed: Array) -> Array:
-        def body(carry: Array, _: None) -> tuple[Array, None]:
+    def run(operands: Any) -> Any:
+        def body(carry: Any, _: None) -> tuple[Any, None]:
+            (operands, last), following = carry, []
             for x, w, g in operands:
-                # Each product hangs on the one before and is needed whole: none is left out.
-                x = x.at[0, 0].add(carry)
+                # Both operands of the gradients change with the products before, in place: none of
+                # the three can be left out, or made once for all steps.
+                x, g = x.at[0, 0].add(last), g.at[0, 0].add(last)
                 results = jax.lax.optimization_barrier((x @ w, x.T @ g, g @ w.T))
-                carry = 1e-9 * sum(result[0, 0] for result in results)
-            return carry, None
+                last = 1e-9 * sum(result[0, 0] for result in results)
+                following.append((x, w, g))
+            return (following, last), None
 
-        return jax.lax.scan(body, seed, length=steps)[0]
+        return jax.lax.scan(body, (operands, jnp.zeros(())), length=steps)[0]
 
-    return lambda: jax.block_until_ready(run(operands, jnp.zeros(())))
+    return run, operands
