@@ -44,8 +44,8 @@ _VARIANTS = {
     "far-sighted": "#d1495b",
 }
 _OTHERS = (
-    *("#8b5fbf", "#c44e7b", "#5f6b7a", "#8fb3d9", "#2f3e6e", "#d8a7c0"),
-    *("#6b4226", "#b9b49a", "#d9622b", "#a0782c", "#3aa6b9", "#7a9a01"),
+    *("#8b5fbf", "#c98bb4", "#5f6b7a", "#8fb3d9", "#2f3e6e", "#7b1e3a"),
+    *("#6b4226", "#b9b49a", "#d9622b", "#d1b21e", "#3aa6b9", "#7a9a01"),
 )
 
 _STYLE: dict[Any, Any] = {
