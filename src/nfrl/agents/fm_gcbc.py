@@ -12,15 +12,15 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.agent import check_discount, check_positive
-from nfrl.agents.chunked import Chunkable
 from nfrl.agents.flow_matching import VelocityField, integrate, matching_error
+from nfrl.agents.object_goals import GoalSeeking
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
 
 
 @dataclasses.dataclass(frozen=True)
-class FMGCBCConfig(Chunkable):
+class FMGCBCConfig(GoalSeeking):
     """FM-GCBC with networks of NF-GCBC's size."""
 
     discount: float = 0.97

@@ -11,8 +11,8 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.agent import check_discount
-from nfrl.agents.chunked import Chunkable
 from nfrl.agents.gaussian import mean_network, unit_log_prob
+from nfrl.agents.object_goals import GoalSeeking
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
@@ -20,7 +20,7 @@ from nfrl.networks import MLP
 
 
 @dataclasses.dataclass(frozen=True)
-class GCBCConfig(Chunkable):
+class GCBCConfig(GoalSeeking):
     """GCBC with OGBench's values."""
 
     discount: float = 0.97

@@ -10,15 +10,15 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.agent import check_discount
-from nfrl.agents.chunked import Chunkable
 from nfrl.agents.flow_policy import FlowPolicy, FlowPolicyConfig
+from nfrl.agents.object_goals import GoalSeeking
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
 
 
 @dataclasses.dataclass(frozen=True)
-class NFGCBCConfig(Chunkable, FlowPolicyConfig):
+class NFGCBCConfig(GoalSeeking, FlowPolicyConfig):
     """NF-GCBC with the paper's values."""
 
     discount: float = 0.97
