@@ -532,3 +532,41 @@ def test_an_agent_of_chunks_is_one_of_wider_actions(name):
         plain.act(observation, goal, jr.key(2)),
         atol=1e-5,
     )
+
+
+# Goals without the robot's posture
+
+
+def test_of_a_goal_only_the_later_columns_are_told(name):
+    """Whatever stands before them, in learning, in scoring and in acting."""
+    config = dataclasses.replace(TINY[name], goal_from=2)
+    agent = build_agent(config, jr.key(0), OBSERVATION, ACTION, STEPS)
+    rng = np.random.default_rng(0)
+    toy = Dataset.from_arrays(
+        observations=rng.normal(size=(200, OBSERVATION)),
+        actions=rng.uniform(-1, 1, (200, ACTION)),
+        terminals=np.arange(200) % 50 == 49,
+    )
+    batch = agent.draw(toy, jr.key(1), BATCH)
+    posture, thing = (batch._replace(goals=batch.goals.at[:, i].add(9.0)) for i in (1, 2))
+    for seed in range(5):  # at first a flow asks nothing of its condition
+        agent, _ = update(agent, batch, jr.key(seed))
+    losses = [update(agent, seen, jr.key(9))[1]["loss"] for seen in (batch, posture, thing)]
+    assert losses[0] == losses[1] != losses[2]
+    scores = [validate(agent, seen, jr.key(3)) for seen in (batch, posture, thing)]
+    scores = [float(value) for score in scores for value in score.values()]
+    assert scores[0] == scores[1] != scores[2]
+    actions = [
+        act(agent, batch.observations[0], seen.goals[0], jr.split(jr.key(4), 4))
+        for seen in (batch, posture, thing)
+    ]
+    np.testing.assert_array_equal(actions[0], actions[1])
+    assert not np.allclose(actions[0], actions[2])
+
+
+def test_a_goal_of_nothing_is_refused(name):
+    config = dataclasses.replace(TINY[name], goal_from=OBSERVATION)
+    with pytest.raises(UserError, match="goal-from"):
+        build_agent(config, jr.key(0), OBSERVATION, ACTION, STEPS)
+    with pytest.raises(UserError, match="goal-from"):
+        dataclasses.replace(config, goal_from=-1)

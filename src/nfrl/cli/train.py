@@ -304,7 +304,8 @@ def _preset_name(arguments: Sequence[str]) -> PresetName:
 def _refuse_unbuildable(config: AgentConfig, steps: int) -> None:
     """Find out before data are made whether networks of these sizes can be, for so long a run."""
     try:
-        eqx.filter_eval_shape(lambda: build_agent(config, jr.key(0), 3, 2, steps))
+        # As wide as any task's: what a value must not exceed there, the real build tells.
+        eqx.filter_eval_shape(lambda: build_agent(config, jr.key(0), 1000, 2, steps))
     except ValueError as error:
         raise UserError(str(error)) from error
 
