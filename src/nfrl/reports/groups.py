@@ -19,6 +19,7 @@ _LEARNING = ("batch_size", "discount")
 # What the agents did before these could be chosen, and records had them.
 _BEFORE = {
     "standardize": False,
+    "goal_from": 0,
     "chunk": 1,
     "executed": None,
     "candidates": 1,
