@@ -678,7 +678,11 @@ def test_rivals_and_variants_stand_in_one_figure_where_there_are_both(tmp_path, 
 
     monkeypatch.setattr(figures, "learning_curves", note)
     file = tmp_path / "records.jsonl"
-    runs = [make(), make(variant="chunk-5"), make(agent="gcbc"), make(task=SCENE, variant="x")]
+    curve = [{"step": 1.0, "seconds": 1.0, "score": 0.5}]
+    runs = [
+        *(make(curve=curve), make(variant="chunk-5", curve=curve), make(agent="gcbc", curve=curve)),
+        *(make(variant="without-a-curve"), make(task=SCENE, variant="x", curve=curve)),
+    ]
     file.write_text("".join(json.dumps(run) + "\n" for run in runs))
     write_report([file], tmp_path / "out")
     title = f"{CUBE}, with all variants"

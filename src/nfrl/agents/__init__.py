@@ -23,13 +23,12 @@ from nfrl.agents.nf_bc import NFBCConfig
 from nfrl.agents.nf_gcbc import NFGCBCConfig
 from nfrl.agents.nf_rlbc import NFRLBCConfig
 from nfrl.agents.nf_ugs import NFUGSConfig
-from nfrl.agents.object_goals import ObjectGoals
+from nfrl.agents.object_goals import GoalSeeking, ObjectGoals
 from nfrl.agents.rebrac import ReBRACConfig
 from nfrl.agents.standardized import Standardized
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizer, Normalizers
 from nfrl.data.samplers import sample_chunk_transitions, sample_goals
-from nfrl.errors import UserError
 
 GOAL_CONDITIONED: dict[str, type[AgentConfig]] = {
     "nf-gcbc": NFGCBCConfig,
@@ -100,14 +99,8 @@ def build_agent(
                 else Normalizer.standard(np.asarray(dataset.observations))
             )
             agent = Standardized(agent, normalizer)
-        goal_from = getattr(plain, "goal_from", 0)
-        if goal_from >= observation_dim:
-            raise UserError(
-                f"goal-from ({goal_from}) leaves nothing of a goal: observations have "
-                f"{observation_dim} columns"
-            )
-        if goal_from:
-            agent = ObjectGoals(agent, goal_from)
+        if isinstance(config, GoalSeeking) and config.goal_from:
+            agent = ObjectGoals.of(agent, config.goal_from, observation_dim)
         if plain.chunk == 1:
             return agent
         seeks_goals = isinstance(config, tuple(GOAL_CONDITIONED.values()))

@@ -2,7 +2,7 @@
 
 A hindsight goal is a whole observation, and so the robot's posture too. In the data a like posture
 means that the goal is near; in an evaluation it is whatever the goal was drawn with, and an agent
-goes to stand so and stays. Not in the paper, whose goals are whole observations.
+may go to stand so and stay. Not in the paper, whose goals are whole observations.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import Wrapper
+from nfrl.agents.agent import Agent, Wrapper
 from nfrl.agents.chunked import Chunkable
 from nfrl.data.dataset import Dataset
 from nfrl.errors import UserError
@@ -35,6 +35,20 @@ class ObjectGoals(Wrapper):
     """An agent that is shown the later columns of its goals alone, as one of whole goals."""
 
     goal_from: int = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, agent: Agent, goal_from: int, observation_dim: int) -> "ObjectGoals":
+        """Wrap an agent, which is shown its goals' columns from ``goal_from`` on.
+
+        Raises:
+            UserError: Of ``observation_dim`` columns none is left.
+        """
+        if goal_from >= observation_dim:
+            raise UserError(
+                f"goal-from ({goal_from}) leaves nothing of a goal: observations have "
+                f"{observation_dim} columns"
+            )
+        return cls(agent, goal_from)
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Any:
         """Draw a batch as the agent does, of whole goals."""

@@ -52,16 +52,10 @@ def learning_curves(
         The figure; None if nothing of the kind was logged.
     """
     metrics = [[_without_repeated_loss(run) for run in runs] for runs in metrics]
-    logged = [{name for run in runs for name in run} for runs in metrics]
-    rows = [panel for panel in _PANELS if set().union(*logged) & {*panel[1:]}]
+    logged = {name for runs in metrics for run in runs for name in run}
+    rows = [panel for panel in _PANELS if logged & {*panel[1:]}]
     if not rows:
         return None
-    # What has no curve takes no colour either.
-    known = {name for _, *names in rows for name in names}
-    groups, metrics = zip(
-        *(drawn for *drawn, names in zip(groups, metrics, logged, strict=True) if names & known),
-        strict=True,
-    )
     with house_style():
         figure = new_figure(0.75 + 2.0 * len(rows), title)
         grid = figure.subplots(len(rows), 2, squeeze=False, sharex="col", sharey="row")

@@ -118,6 +118,7 @@ def make_pictures(
     for task in tasks:
         measure = task_measure(task, published)
         own = [group for group in groups if group.first.task == task]
+        metrics = {id(group): _metrics_of(group, by_record) for group in own}
         varied = sorted({group.first.agent for group in own if group.first.variant})
         # Ablations have figures of their own, one agent at a time.
         sets = [("", [group for group in own if not group.first.variant])]
@@ -132,19 +133,20 @@ def make_pictures(
                 f"{title}: {measure} on each goal with 95% intervals (Wilson, all episodes "
                 "together; none of shares), each seed a dot; the dashed line is the paper's mean.",
             )
-            metrics = [_metrics_of(group, by_record) for group in members]
             add(
-                figures.learning_curves(title, members, metrics),
+                figures.learning_curves(title, members, [metrics[id(group)] for group in members]),
                 f"{name} learning",
                 f"{title}: training against gradient steps and wall-clock time; seeds light, "
                 "their mean dark; dotted on the training data, else held-out.",
             )
         if varied and len({group.first.agent for group in own}) > 1:
+            # So many that colours run short: what has no curve takes none.
+            curved = [group for group in own if metrics[id(group)]]
             add(
                 figures.learning_curves(
                     f"{task}, with all variants",
-                    own,
-                    [_metrics_of(group, by_record) for group in own],
+                    curved,
+                    [metrics[id(group)] for group in curved],
                 ),
                 f"{task} all learning",
                 f"{task}: agents and their variants side by side.",
