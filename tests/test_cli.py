@@ -762,6 +762,18 @@ def test_a_finished_run_keeps_its_result(trained, tmp_path, capsys):
     assert "success" in capsys.readouterr().out
 
 
+def test_a_run_that_another_machine_trained_says_so(trained, tmp_path):
+    runs = unfinished(trained, tmp_path / "runs")
+    for seed in (0, 1):
+        values = folder(runs, seed).read_config()
+        folder(runs, seed).write_config({**values, "device": "gpu: of another"})
+    assert main(["resume", str(folder(runs).path)]) == 0
+    result = folder(runs).read_result()
+    assert result["device"] == "gpu: of another"
+    assert result["evaluated_on"].startswith("cpu: ")
+    assert "evaluated_on" not in folder(trained).read_result()
+
+
 def test_held_out_data_of_another_width_are_refused(trained, refused, tmp_path):
     runs = unfinished(trained, tmp_path / "runs")
     data = Path(folder(runs).read_config()["dataset"]["path"])

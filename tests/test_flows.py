@@ -1,5 +1,6 @@
 """The flow as mathematics: inverses, log-determinants, densities, gradients, and its constants."""
 
+import re
 from contextlib import contextmanager
 from functools import partial, reduce
 
@@ -27,7 +28,7 @@ from nfrl.agents.nf_gcbc import NFGCBC, FlowPolicy, NFGCBCConfig
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
 from nfrl.data.samplers import GoalBatch
 from nfrl.flows import Coupling, ExpAffine, PLULinear, RealNVP, denoise
-from nfrl.networks import MLP
+from nfrl.networks import MLP, split_trainable
 
 SMALL = {"blocks": 2, "channels": 16}  # as few shapes as possible: each costs a compilation
 DIM, COND = 5, 2
@@ -252,6 +253,29 @@ def test_48_trained_blocks_invert_in_float32(deep):
     np.testing.assert_allclose(forward_log_det, -log_det, atol=1e-3)
     latent = jr.normal(jr.key(6), (64, DIM))
     np.testing.assert_allclose(inverse(forward(latent, y)[0], y)[0], latent, atol=1e-4)
+
+
+@pytest.mark.parametrize("transformer", ["affine", "spline"])
+def test_products_are_float32s_on_every_device(transformer):
+    """No CPU shows what a GPU rounds, but the program says what it may not."""
+    flow = RealNVP(jr.key(0), dim=3, cond_dim=2, blocks=2, channels=4, transformer=transformer)
+    parameters, constants = split_trainable(flow)
+
+    def log_prob(parameters, x, y):
+        return eqx.combine(parameters, constants).log_prob(x, y).sum()
+
+    def sample(parameters, y):
+        return eqx.combine(parameters, constants).sample(jr.key(1), (), y).sum()
+
+    x, y = jnp.ones((4, 3)), jnp.ones((4, 2))
+    programs = [
+        jax.jit(jax.value_and_grad(log_prob)).lower(parameters, x, y),
+        jax.jit(jax.value_and_grad(sample)).lower(parameters, y),
+    ]
+    for program in programs:
+        found = re.findall(r"dot_general.*?precision = \[(\w+), (\w+)\]", program.as_text())
+        assert len(found) > 10
+        assert set(found) == {("HIGHEST", "HIGHEST")}
 
 
 # Densities

@@ -549,11 +549,13 @@ def describe_result(
     ``steps_per_second`` the rate of gradient steps summed over them. ``curve`` holds the steps,
     seconds and scores of the evaluations on the way. Of a run that went on online these are of
     what came then, when seeds take turns; ``steps`` stays the length of the offline run.
+    ``device`` is what trained; ``evaluated_on`` is there if another evaluated.
     """
     steps, together = experiment.training.steps, len(experiment.seeds)
     if experiment.online_steps:
         steps, together = experiment.online_steps, 1
     seconds = folder.seconds_until(steps)
+    trained_on, here = folder.read_config()["device"], device()
     dataset = {
         key: value for key, value in dataclasses.asdict(experiment.dataset).items() if key != "path"
     }
@@ -577,7 +579,8 @@ def describe_result(
         },
         "versions": versions(),
         "commit": commit(),
-        "device": device(),
+        "device": trained_on,
+        **({} if here == trained_on else {"evaluated_on": here}),
         "seeds_together": together,
         "train_seconds": round(seconds, 1),
         "steps_per_second": round(steps * together / seconds, 1) if agent and seconds else None,
