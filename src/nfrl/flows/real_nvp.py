@@ -1,6 +1,6 @@
 """The paper's flow: linear flows and couplings in turn (Ghugare and Eysenbach, 2025, section 4)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -30,6 +30,9 @@ class Float32Chain(Chain):
     at 48 blocks the inverse of forward was off by 0.04 on one, in place of 1e-5, and what a flow
     calls its likelihood is then not that of its samples.
     """
+
+    def __init__(self, bijections: Sequence[AbstractBijection]):
+        super().__init__(bijections)
 
     def transform_and_log_det(self, x, condition=None):
         with jax.default_matmul_precision("float32"):
