@@ -549,13 +549,14 @@ def describe_result(
     ``steps_per_second`` the rate of gradient steps summed over them. ``curve`` holds the steps,
     seconds and scores of the evaluations on the way. Of a run that went on online these are of
     what came then, when seeds take turns; ``steps`` stays the length of the offline run.
-    ``device`` is what trained; ``evaluated_on`` is there if another evaluated.
+    ``versions``, ``commit`` and ``device`` are what trained; ``evaluated_on`` is there if another
+    device evaluated.
     """
     steps, together = experiment.training.steps, len(experiment.seeds)
     if experiment.online_steps:
         steps, together = experiment.online_steps, 1
     seconds = folder.seconds_until(steps)
-    trained_on, here = folder.read_config()["device"], device()
+    begun, here = folder.read_config(), device()
     dataset = {
         key: value for key, value in dataclasses.asdict(experiment.dataset).items() if key != "path"
     }
@@ -577,10 +578,8 @@ def describe_result(
             "agent": dataclasses.asdict(cast(Any, experiment.agent_config)),
             "training": dataclasses.asdict(experiment.training),
         },
-        "versions": versions(),
-        "commit": commit(),
-        "device": trained_on,
-        **({} if here == trained_on else {"evaluated_on": here}),
+        **{name: begun[name] for name in ("versions", "commit", "device")},
+        **({} if here == begun["device"] else {"evaluated_on": here}),
         "seeds_together": together,
         "train_seconds": round(seconds, 1),
         "steps_per_second": round(steps * together / seconds, 1) if agent and seconds else None,
