@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import COMPILATION_CACHE, write_data
 
-from nfrl.agents import AGENTS
+from nfrl.agents import AGENTS, GOAL_CONDITIONED
 from nfrl.agents.acting import batched_policy
 from nfrl.agents.optimization import AdamW
 from nfrl.cli import bench, explore
@@ -519,10 +519,25 @@ def test_in_mazes_the_presets_for_few_minutes_standardize():
         assert find_preset(preset, "nf-rlbc", task).agent.standardize is standardize
 
 
+@pytest.mark.parametrize("agent", GOAL_CONDITIONED)
+def test_far_sighted_imitation_plans_chunks_for_goals_without_the_arm(agent):
+    double, single = (find_task(f"cube-{many}-play-v0") for many in ("double", "single"))
+    laptop, ahead = (find_preset(name, agent, double) for name in ("laptop", "far-sighted"))
+    assert dataclasses.replace(ahead.agent, chunk=1, goal_from=0) == laptop.agent
+    assert (ahead.agent.chunk, ahead.agent.goal_from, ahead.episodes) == (5, 19, None)
+    assert ahead.training.steps > laptop.training.steps
+    assert find_preset("far-sighted", agent, single).episodes == 400
+
+
 @pytest.mark.parametrize(
-    ("agent", "task"), [("fql", "puzzle-3x3-play-singletask-task4-v0"), ("nf-ugs", "point-u-maze")]
+    ("agent", "task"),
+    [
+        ("fql", "puzzle-3x3-play-singletask-task4-v0"),
+        ("gcbc", "antmaze-medium-stitch-v0"),
+        ("nf-ugs", "point-u-maze"),
+    ],
 )
-def test_a_preset_of_one_agent_is_refused_for_others(agent, task, refused):
+def test_a_preset_of_some_agents_is_refused_for_others(agent, task, refused):
     line = refused("train", agent, task, "--preset", "far-sighted")
     assert "one of nf-rlbc" in line
     assert "laptop, paper" in line
@@ -532,7 +547,7 @@ def test_a_preset_of_one_agent_is_refused_for_others(agent, task, refused):
     ("agent", "preset"),
     [
         *((agent, preset) for agent in AGENTS for preset in PRESETS if preset not in BEYOND_PAPER),
-        ("nf-rlbc", "far-sighted"),
+        *((agent, "far-sighted") for agent in ("nf-rlbc", *GOAL_CONDITIONED)),
     ],
 )
 def test_a_configuration_is_read_back_as_it_was_written(agent, preset):
