@@ -242,6 +242,21 @@ def test_actions_depend_on_observation_and_goal(name, trained):
     assert (down < -0.25).all()
 
 
+@pytest.mark.parametrize("name", ["nf-gcbc", "fm-gcbc"])
+def test_a_lower_temperature_narrows_the_actions(name, trained):
+    agent, _ = trained[name]
+    spreads = []
+    for temperature in (0.0, 0.3, 1.0):
+        config = dataclasses.replace(agent.config, temperature=temperature)
+        cooled = dataclasses.replace(agent, config=config)
+        actions = act(cooled, jnp.zeros(OBSERVATION), jnp.full(OBSERVATION, 0.5), KEYS)
+        spreads.append(actions.std(0).mean())
+    assert spreads[0] < 1e-6
+    assert spreads[0] < spreads[1] < spreads[2]
+    with pytest.raises(UserError, match="temperature must be at least 0"):
+        dataclasses.replace(agent.config, temperature=-0.1)
+
+
 def test_denoising_takes_the_noise_from_the_actions(agents):
     """On data with one action, trained with noise, little of the noise's spread is left."""
     agent, _ = train(agents["nf-gcbc"], one_mode)

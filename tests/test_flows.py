@@ -27,7 +27,7 @@ from paramax import non_trainable
 from nfrl.agents.nf_gcbc import NFGCBC, FlowPolicy, NFGCBCConfig
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
 from nfrl.data.samplers import GoalBatch
-from nfrl.flows import Coupling, ExpAffine, PLULinear, RealNVP, denoise
+from nfrl.flows import Coupling, ExpAffine, PLULinear, RealNVP, denoise, sample_at
 from nfrl.networks import MLP, split_trainable
 
 SMALL = {"blocks": 2, "channels": 16}  # as few shapes as possible: each costs a compilation
@@ -294,6 +294,19 @@ def test_sample_and_log_prob_agree(transformer):
 
 
 @pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_temperature_multiplies_the_latents():
+    flow = RealNVP(jr.key(0), dim=3, cond_dim=2, blocks=2, channels=4)
+    y, keys = jnp.ones(2), jr.split(jr.key(1), 5000)
+    for temperature in (0.0, 0.4, 1.0):
+        x = jax.vmap(lambda key, t=temperature: sample_at(t, flow, key, y))(keys)
+        latents = jax.vmap(flow.bijection.inverse, (0, None))(x, y)
+        np.testing.assert_allclose(latents.std(0), temperature, atol=0.02)
+    np.testing.assert_array_equal(x[0], flow.sample(keys[0], (), y))
+    with pytest.raises(ValueError, match="StandardNormal has no latents"):
+        sample_at(0.4, StandardNormal((3,)), jr.key(0))
+
+
 def test_log_prob_broadcasts():
     flow = random_flow(1)
     x, y = jr.normal(jr.key(2), (4, DIM)), jr.normal(jr.key(3), (5, 1, COND))

@@ -84,6 +84,16 @@ def check_discount(discount: float) -> None:
         raise UserError(f"discount must lie in [0, 1); got {discount}")
 
 
+def check_temperature(temperature: float) -> None:
+    """Refuse a temperature of samples that is below zero.
+
+    Raises:
+        UserError: It is.
+    """
+    if not temperature >= 0:
+        raise UserError(f"temperature must be at least 0; got {temperature}")
+
+
 def check_unit(unit: float) -> None:
     """Refuse a unit of a critic's outputs that is not greater than zero.
 

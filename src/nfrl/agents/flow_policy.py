@@ -9,7 +9,7 @@ import jax.random as jr
 from flowjax.distributions import AbstractDistribution
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.flows import RealNVP, denoise
+from nfrl.flows import RealNVP, denoise, sample_at
 from nfrl.networks import MLP
 
 
@@ -46,11 +46,15 @@ class FlowPolicy(eqx.Module):
         return self.flow.log_prob(noisy, conditions).mean()
 
     def act(
-        self, key: PRNGKeyArray, noise: float, *inputs: Float[Array, " width"]
+        self,
+        key: PRNGKeyArray,
+        noise: float,
+        *inputs: Float[Array, " width"],
+        temperature: float = 1.0,
     ) -> Float[Array, " action"]:
         """Sample one action, remove training noise of size ``noise``, and clip to [-1, 1]."""
         condition = self.condition(*inputs)
-        action = self.flow.sample(key, (), condition)
+        action = sample_at(temperature, self.flow, key, condition)
         return jnp.clip(denoise(self.flow, action, condition, noise), -1, 1)
 
 

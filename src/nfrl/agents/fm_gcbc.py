@@ -11,7 +11,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_discount, check_positive
+from nfrl.agents.agent import check_discount, check_positive, check_temperature
 from nfrl.agents.flow_matching import VelocityField, integrate, matching_error
 from nfrl.agents.object_goals import GoalSeeking
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
@@ -31,12 +31,15 @@ class FMGCBCConfig(GoalSeeking):
     """LayerNorm in the velocity field."""
     euler_steps: int = 10
     """Steps of the integration when acting."""
+    temperature: float = 1.0
+    """What the noise is multiplied by that an action is integrated from, as NF-GCBC's latents."""
     optimizer: AdamW = AdamW()
     """As NF-GCBC's: the same budget."""
 
     def __post_init__(self):
         super().__post_init__()
         check_discount(self.discount)
+        check_temperature(self.temperature)
         check_positive(self, "euler_steps")
 
     def build(
@@ -84,7 +87,7 @@ class FMGCBC(eqx.Module):
     ) -> Float[Array, " action"]:
         """Integrate the velocity field from noise with Euler steps, and clip to [-1, 1]."""
         condition = jnp.concatenate((observation, goal))
-        noise = jr.normal(key, (self.policy.action_dim,))
+        noise = self.config.temperature * jr.normal(key, (self.policy.action_dim,))
         return jnp.clip(integrate(self.policy, noise, condition, self.config.euler_steps), -1, 1)
 
 

@@ -9,7 +9,7 @@ import equinox as eqx
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_discount
+from nfrl.agents.agent import check_discount, check_temperature
 from nfrl.agents.flow_policy import FlowPolicy, FlowPolicyConfig
 from nfrl.agents.object_goals import GoalSeeking
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
@@ -27,12 +27,16 @@ class NFGCBCConfig(GoalSeeking, FlowPolicyConfig):
     """sigma of the training noise on the actions."""
     denoising: bool = True
     """Remove the noise when acting, by one score step; False is the paper's ablation."""
+    temperature: float = 1.0
+    """What the latents of a sample are multiplied by when acting: with less than 1 actions stay
+    nearer the middle of each mode. 1 in the paper."""
     optimizer: AdamW = AdamW()
     """AdamW, 3e-4, weight decay 1e-6, warm-up 500, cosine to 1e-6."""
 
     def __post_init__(self):
         super().__post_init__()
         check_discount(self.discount)
+        check_temperature(self.temperature)
 
     def build(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
@@ -85,7 +89,7 @@ class NFGCBC(eqx.Module):
     ) -> Float[Array, " action"]:
         """Sample an action, remove the training noise, and clip it to [-1, 1]."""
         noise = self.config.noise if self.config.denoising else 0.0
-        return self.policy.act(key, noise, observation, goal)
+        return self.policy.act(key, noise, observation, goal, temperature=self.config.temperature)
 
     def _noisy_log_prob(self, policy: FlowPolicy, batch: GoalBatch, key: PRNGKeyArray) -> Array:
         conditions = policy.conditions(batch.observations, batch.goals)

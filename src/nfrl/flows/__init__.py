@@ -4,5 +4,6 @@ from nfrl.flows.coupling import Coupling, ExpAffine
 from nfrl.flows.denoising import denoise
 from nfrl.flows.plu import PLULinear
 from nfrl.flows.real_nvp import RealNVP
+from nfrl.flows.temperature import sample_at
 
-__all__ = ["Coupling", "ExpAffine", "PLULinear", "RealNVP", "denoise"]
+__all__ = ["Coupling", "ExpAffine", "PLULinear", "RealNVP", "denoise", "sample_at"]

@@ -1,0 +1,33 @@
+"""Sampling nearer the modes: latents of less spread, as Glow does (Kingma and Dhariwal, 2018)."""
+
+from flowjax.distributions import AbstractDistribution, AbstractTransformed
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+def sample_at(
+    temperature: float,
+    flow: AbstractDistribution,
+    key: PRNGKeyArray,
+    condition: Float[Array, " cond_dim"] | None = None,
+) -> Float[Array, " dim"]:
+    """Return one sample of a flow whose latents are multiplied by a temperature.
+
+    With T the latents are N(0, T^2 I) where those of the density itself are N(0, I): the modes
+    stay, and what lies far from them becomes rare.
+
+    Args:
+        temperature: T, at least 0. At 1 it is a sample of the density; at 0 the image of the
+            latents' origin.
+        flow: Any flowjax distribution at 1; otherwise a transformed one with a standard normal
+            base, as :class:`~nfrl.flows.RealNVP` is.
+        key: Random key.
+        condition: Its condition; None if unconditional.
+
+    Raises:
+        ValueError: The distribution has no latents.
+    """
+    if temperature == 1:
+        return flow.sample(key, (), condition)
+    if not isinstance(flow, AbstractTransformed):
+        raise ValueError(f"{type(flow).__name__} has no latents for a temperature to multiply")
+    return flow.bijection.transform(temperature * flow.base_dist.sample(key), condition)
