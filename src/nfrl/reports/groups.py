@@ -20,6 +20,7 @@ _LEARNING = ("batch_size", "discount")
 _BEFORE = {
     "standardize": False,
     "goal_from": 0,
+    "temperature": 1.0,
     "chunk": 1,
     "executed": None,
     "candidates": 1,
