@@ -242,9 +242,7 @@ def _far_sighted(laptop: Any, agent: str, task: Task) -> Preset:
             config = dataclasses.replace(config, temperature=FAR_SIGHTED_TEMPERATURE)
         few = LAPTOP_BUDGETS.get(task.dataset, Budget()).episodes
         budget = FAR_SIGHTED_BUDGETS.get(task.dataset, Budget(100_000, few))
-        training = OfflineTraining(
-            steps=budget.steps, checkpoint_every=10_000, evaluate_every=budget.steps // 4
-        )
+        training = OfflineTraining(steps=budget.steps, checkpoint_every=10_000)
         return Preset(config, training, budget.episodes)
     raise _not_far_sighted(f"{agent} on {task.name}")
 
