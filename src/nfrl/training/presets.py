@@ -210,7 +210,7 @@ def find_preset(name: PresetName, agent: str, task: Task) -> Preset:
     "paper" is the paper's configuration, on the whole data set. "laptop" is the one that gives
     its result on two processor cores in minutes. "far-sighted" goes beyond the paper: nf-rlbc for
     tasks of many subtasks, in about an hour; goal-conditioned imitation on an arm's tasks, in
-    fifteen minutes to half an hour.
+    ten to twenty minutes.
 
     Raises:
         UserError: There is no such agent, or it does not fit the task or the preset; the message
