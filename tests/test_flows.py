@@ -294,7 +294,6 @@ def test_sample_and_log_prob_agree(transformer):
 
 
 @pytest.mark.usefixtures("quick_compilation")
-@pytest.mark.usefixtures("quick_compilation")
 def test_a_temperature_multiplies_the_latents():
     flow = RealNVP(jr.key(0), dim=3, cond_dim=2, blocks=2, channels=4)
     y, keys = jnp.ones(2), jr.split(jr.key(1), 5000)
@@ -307,6 +306,7 @@ def test_a_temperature_multiplies_the_latents():
         sample_at(0.4, StandardNormal((3,)), jr.key(0))
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_log_prob_broadcasts():
     flow = random_flow(1)
     x, y = jr.normal(jr.key(2), (4, DIM)), jr.normal(jr.key(3), (5, 1, COND))

@@ -550,7 +550,7 @@ def describe_result(
     seconds and scores of the evaluations on the way. Of a run that went on online these are of
     what came then, when seeds take turns; ``steps`` stays the length of the offline run.
     ``versions``, ``commit`` and ``device`` are what trained; ``evaluated_on`` is there if another
-    device evaluated.
+    device evaluated, and then ``sample_ms`` is of that one.
     """
     steps, together = experiment.training.steps, len(experiment.seeds)
     if experiment.online_steps:

@@ -52,7 +52,10 @@ class FlowPolicy(eqx.Module):
         *inputs: Float[Array, " width"],
         temperature: float = 1.0,
     ) -> Float[Array, " action"]:
-        """Sample one action, remove training noise of size ``noise``, and clip to [-1, 1]."""
+        """Sample one action, remove training noise of size ``noise``, and clip to [-1, 1].
+
+        ``temperature`` multiplies the latents of the sample (:func:`nfrl.flows.sample_at`).
+        """
         condition = self.condition(*inputs)
         action = sample_at(temperature, self.flow, key, condition)
         return jnp.clip(denoise(self.flow, action, condition, noise), -1, 1)

@@ -150,10 +150,10 @@ LAPTOP_AGENTS: dict[str, AgentConfig | ImitationConfig] = {
 # Cube-single's was tried; the others are first guesses. With 200 demonstrations the imitating
 # agents overfitted early, on PushT and on two blocks (docs/imitation.md).
 LAPTOP_BUDGETS = {
-    "cube-single-play-v0": Budget(steps=45_000, episodes=400),
+    _CUBE: Budget(steps=45_000, episodes=400),
     _DOUBLE: Budget(steps=45_000, episodes=300),
-    "puzzle-3x3-play-v0": Budget(steps=30_000, episodes=400),
-    "scene-play-v0": Budget(steps=60_000, episodes=500),
+    _PUZZLE: Budget(steps=30_000, episodes=400),
+    _SCENE: Budget(steps=60_000, episodes=500),
     # The whole data set takes minutes here: running ants are cheap to simulate.
     "antmaze-large-navigate-v0": Budget(steps=40_000, episodes=None),
     "antmaze-medium-stitch-v0": Budget(steps=40_000, episodes=None),
@@ -240,8 +240,8 @@ def _far_sighted(laptop: Any, agent: str, task: Task) -> Preset:
         config = dataclasses.replace(laptop, **FAR_SIGHTED_GOALS)
         if not isinstance(config, GCBCConfig):  # which acts by its mean
             config = dataclasses.replace(config, temperature=FAR_SIGHTED_TEMPERATURE)
-        few = LAPTOP_BUDGETS.get(task.dataset, Budget()).episodes
-        budget = FAR_SIGHTED_BUDGETS.get(task.dataset, Budget(100_000, few))
+        laptops = LAPTOP_BUDGETS.get(task.dataset, Budget())
+        budget = FAR_SIGHTED_BUDGETS.get(task.dataset, Budget(100_000, laptops.episodes))
         training = OfflineTraining(steps=budget.steps, checkpoint_every=10_000)
         return Preset(config, training, budget.episodes)
     raise _not_far_sighted(f"{agent} on {task.name}")
