@@ -26,6 +26,7 @@ ORDER = (
     "speed",
     "multimodality",
     "confidence",
+    "provenance",
     "experiment",
     "exploration",
     "suites",

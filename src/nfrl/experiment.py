@@ -2,10 +2,6 @@
 
 import dataclasses
 import datetime
-import importlib.metadata
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -36,6 +32,7 @@ from nfrl.evaluation.video import VideoUnavailable, record_video
 from nfrl.files import write_atomically
 from nfrl.networks import count_parameters
 from nfrl.progress import Update, progress
+from nfrl.provenance import device, provenance, provenance_of
 from nfrl.speed import sampling_milliseconds
 from nfrl.tasks import find_task
 from nfrl.tasks.task import Task
@@ -50,7 +47,6 @@ from nfrl.training.online import OnlineSteps, check_chunk, go_online, load_onlin
 from nfrl.training.presets import BEYOND_PAPER
 from nfrl.training.run import RunFolder, is_exploration
 
-PACKAGES = ("nfrl", "jax", "equinox", "flowjax", "optax", "numpy", "ogbench", "mujoco", "gymnasium")
 SAMPLED_STATES, SAMPLES_PER_STATE = 12, 200
 
 # A value that this version does not know must not be dropped in silence.
@@ -103,13 +99,7 @@ class Experiment:
 
     def to_json(self, seed: int) -> dict[str, Any]:
         """Return config.json of one of the seeds."""
-        return {
-            "seed": seed,
-            **dataclasses.asdict(self),
-            "versions": versions(),
-            "commit": commit(),
-            "device": device(),
-        }
+        return {"seed": seed, **dataclasses.asdict(self), **provenance()}
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> "Experiment":
@@ -528,14 +518,6 @@ def save_samples(folder: RunFolder, agent: Agent, data: Dataset) -> None:
     write_atomically(folder.samples_file, lambda file: np.savez(file, **arrays))
 
 
-def device() -> str:
-    """Name the device that JAX computes on, and the processor."""
-    first = jax.devices()[0]
-    if first.platform == "cpu":
-        return f"cpu: {_processor()}, {os.cpu_count()} cores"
-    return f"{first.platform}: {first.device_kind}; {_processor()}, {os.cpu_count()} cores"
-
-
 def describe_result(
     experiment: Experiment,
     seed: int,
@@ -556,7 +538,7 @@ def describe_result(
     if experiment.online_steps:
         steps, together = experiment.online_steps, 1
     seconds = folder.seconds_until(steps)
-    begun, here = folder.read_config(), device()
+    begun, here = provenance_of(folder.read_config()), device()
     dataset = {
         key: value for key, value in dataclasses.asdict(experiment.dataset).items() if key != "path"
     }
@@ -578,7 +560,7 @@ def describe_result(
             "agent": dataclasses.asdict(cast(Any, experiment.agent_config)),
             "training": dataclasses.asdict(experiment.training),
         },
-        **{name: begun[name] for name in ("versions", "commit", "device")},
+        **begun,
         **({} if here == begun["device"] else {"evaluated_on": here}),
         "seeds_together": together,
         "train_seconds": round(seconds, 1),
@@ -633,37 +615,3 @@ def _variant(experiment: Experiment) -> str:
         "online" if experiment.online_steps else "",
     )
     return "-".join(filter(None, words))
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a run's outcome."""
-    found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **found}
-
-
-def commit() -> str | None:
-    """Return the commit of the checkout this package runs from, with + if it was changed."""
-    here = Path(__file__).parent
-    try:
-        git = ["git", "-C", str(here)]
-        commit = subprocess.run(
-            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--", str(here)],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit + ("+" if changed else "")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())

@@ -12,10 +12,11 @@ import cattrs
 from nfrl.agents import EXPLORERS
 from nfrl.agents.explorer import Explorer, ExplorerConfig
 from nfrl.errors import UserError
-from nfrl.experiment import CONVERTER, commit, device, finished_result, run_folders, versions
+from nfrl.experiment import CONVERTER, finished_result, run_folders
 from nfrl.mazes import find_maze
 from nfrl.networks import count_parameters
 from nfrl.progress import progress
+from nfrl.provenance import provenance, provenance_of
 from nfrl.training.exploring import ExploreTraining, buffer_bytes, explore, load_explorer
 from nfrl.training.offline import NonFiniteLossError, latest_step
 from nfrl.training.run import RunFolder
@@ -41,8 +42,7 @@ class Exploration:
 
     def to_json(self, seed: int) -> dict[str, Any]:
         """Return config.json of one of the seeds."""
-        values = {"seed": seed, **dataclasses.asdict(self)}
-        return values | {"versions": versions(), "commit": commit(), "device": device()}
+        return {"seed": seed, **dataclasses.asdict(self), **provenance()}
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> "Exploration":
@@ -156,9 +156,7 @@ def describe_result(
             "agent": dataclasses.asdict(cast(Any, exploration.agent_config)),
             "training": dataclasses.asdict(training),
         },
-        "versions": versions(),
-        "commit": commit(),
-        "device": device(),
+        **provenance_of(folder.read_config()),
         "seeds_together": together,
         "train_seconds": round(seconds, 1),
         "steps_per_second": round(updates * together / seconds, 1) if seconds else None,

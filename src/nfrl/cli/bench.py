@@ -15,11 +15,11 @@ from rich.table import Table
 from nfrl.agents import AGENTS, EXPLORERS, build_agent
 from nfrl.collect.catalog import RECIPES
 from nfrl.errors import UserError, unknown_name
-from nfrl.experiment import commit, device, versions
 from nfrl.files import write_atomically, write_json
 from nfrl.mazes import find_maze
 from nfrl.multimodality import DENSITIES, MODELS, compare, true_samples
 from nfrl.progress import progress
+from nfrl.provenance import device, provenance
 from nfrl.reports.modes import mode_samples
 from nfrl.reports.style import png
 from nfrl.speed import collecting_speed, exploring_speed, sampling_milliseconds, training_speed
@@ -138,8 +138,8 @@ def run(arguments: Sequence[str]) -> None:
     console.print(table)
     console.print(device())
     if options.out is not None:
-        about = {"device": device(), "versions": versions(), "commit": commit()}
-        write_json(options.out, json.loads(json.dumps({"bench": action, **figures, **about})))
+        record = {"bench": action, **figures, **provenance()}
+        write_json(options.out, json.loads(json.dumps(record)))
 
 
 def bench_train(options: TrainOptions) -> tuple[Table, dict[str, Any]]:

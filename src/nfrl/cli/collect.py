@@ -15,9 +15,9 @@ from nfrl.collect.expert_policy import expert_folder, find_expert, read_expert
 from nfrl.collect.expert_score import describe, score, walk
 from nfrl.collect.locomotion import BODIES, Body, body
 from nfrl.errors import UserError, unknown_name
-from nfrl.experiment import commit, device, versions
 from nfrl.files import write_atomically, write_json
 from nfrl.progress import progress
+from nfrl.provenance import provenance, provenance_of
 from nfrl.reports.behaviour import directions
 from nfrl.reports.style import png
 from nfrl.training.checkpoints import steps_in
@@ -137,7 +137,7 @@ def make_expert(mover: Body, options: ExpertOptions) -> Path:
         "training": _plain(training),
     }
     if not folder.is_begun:
-        folder.write_config({**asked, "versions": versions(), "commit": commit()})
+        folder.write_config({**asked, **provenance()})
     begun = folder.read_config()
     if other := [key for key, value in asked.items() if begun.get(key) != value]:
         raise UserError(
@@ -158,9 +158,7 @@ def make_expert(mover: Body, options: ExpertOptions) -> Path:
                 read_expert(weights), mover, seed=options.seed, steps=options.score_steps
             ),
             "train_seconds": round(folder.seconds_until(training.steps), 1),
-            "versions": versions(),
-            "commit": commit(),
-            "device": device(),
+            **provenance_of(begun),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         write_json(weights.with_suffix(".json"), result)

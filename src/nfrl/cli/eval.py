@@ -13,14 +13,12 @@ from nfrl.confidence import measure
 from nfrl.errors import UserError
 from nfrl.experiment import (
     Experiment,
-    commit,
-    device,
     load_data,
     load_trained,
     score,
-    versions,
 )
 from nfrl.files import write_atomically, write_json
+from nfrl.provenance import provenance
 from nfrl.reports.confidence import confidence as draw
 from nfrl.reports.style import png
 from nfrl.training.offline import latest_step
@@ -133,8 +131,7 @@ def _measure_confidence(experiment: Experiment, folder: RunFolder, agent: Any) -
     del config["dataset"]["path"]  # which is of this machine
     names = ("task", "agent", "preset", "variant", "seed", "dataset")
     record = {name: config[name] for name in names}
-    record |= {"states": len(found.familiar), "auc": areas}
-    record |= {"versions": versions(), "commit": commit(), "device": device()}
+    record |= {"states": len(found.familiar), "auc": areas, **provenance()}
     write_json(folder.path / "confidence.json", record)
     said = ", ".join(f"{area:.2f} (moved by {scale:g})" for scale, area in found.auc.items())
     print(f"{folder.path}: area under the ROC curve of familiar states against moved ones: {said}")
