@@ -18,7 +18,7 @@ from nfrl.errors import UserError
 from nfrl.evaluation.result import wilson_interval
 from nfrl.reports import behaviour, figures
 from nfrl.reports.groups import count, group_records, labels
-from nfrl.reports.page import write_report
+from nfrl.reports.page import make_pictures, write_report
 from nfrl.reports.records import append_record, load_records, parse_record
 from nfrl.reports.runs import read_metrics
 from nfrl.reports.style import DPI, group_colours, png
@@ -434,6 +434,23 @@ def test_variants_of_several_tasks_stand_beside_each_other():
     assert rows[SCENE] == ["0.200", "0.500", "0.420"]
     assert set(rows) == set(scores)
     assert not variants_table(records(*plain, *narrow), published).rows
+
+
+def test_agents_of_a_preset_beyond_the_paper_are_compared_like_others(monkeypatch):
+    drawn = {}
+
+    def draw(title, groups, *_):
+        drawn[title] = [group.first.agent for group in groups]
+
+    monkeypatch.setattr(figures, "score_by_goal", draw)
+    far = {"preset": "far-sighted", "variant": "far-sighted"}
+    found = records(make(scores=(0.9,), **far), make(agent="gcbc", scores=(0.6,), **far))
+    table = comparison_table(found, published)
+    assert table.columns == ("task", "gcbc far-sighted", "nf-gcbc far-sighted", "paper: nf-gcbc")
+    assert texts(table)[0][1:] == ["0.600 [0.55, 0.65]", "0.900 [0.85, 0.95]", "0.795 ± 0.100"]
+    assert not ablation_table(found).rows
+    make_pictures(found, [], published)
+    assert drawn == {CUBE: ["gcbc", "nf-gcbc"]}
 
 
 def test_the_longest_run_stands_in_the_comparison():

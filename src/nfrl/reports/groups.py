@@ -160,6 +160,15 @@ def group_records(records: Iterable[Record]) -> list[Group]:
     return [Group((*finished.get(key, ()),), (*unscored.get(key, ()),)) for key in keys]
 
 
+def compared(groups: Iterable[Group]) -> list[Group]:
+    """Return those that agents are compared by: of no variant, or all where each is of one.
+
+    A run with a preset that goes beyond the paper is a variant.
+    """
+    groups = list(groups)
+    return [group for group in groups if not group.first.variant] or groups
+
+
 def labels(groups: Sequence[Group]) -> list[str]:
     """Name each group: its agent and variant, and as much of its settings as tells them apart."""
     traits = [_traits(group.first) for group in groups]

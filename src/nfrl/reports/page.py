@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from nfrl.errors import UserError
 from nfrl.files import write_atomically
 from nfrl.reports import behaviour, figures, mazes
-from nfrl.reports.groups import Group, group_records, labels
+from nfrl.reports.groups import Group, compared, group_records, labels
 from nfrl.reports.records import Record, find_sources, load_records
 from nfrl.reports.runs import Run, find_runs
 from nfrl.reports.style import group_colours, png
@@ -109,7 +109,7 @@ def make_pictures(
                 slug, number = f"{name}-{number}", number + 1
             pictures.append(Picture(slug, caption, png(figure)))
 
-    plain = [group for group in groups if not group.first.variant]
+    plain = compared(groups)
     add(
         figures.score_by_task(plain, papers),
         "scores",
@@ -119,9 +119,9 @@ def make_pictures(
         measure = task_measure(task, published)
         own = [group for group in groups if group.first.task == task]
         metrics = {id(group): _metrics_of(group, by_record) for group in own}
-        varied = sorted({group.first.agent for group in own if group.first.variant})
-        # Ablations have figures of their own, one agent at a time.
-        sets = [("", [group for group in own if not group.first.variant])]
+        varied = sorted({group.first.agent for group in own if group not in plain})
+        # Variants have figures of their own, one agent at a time.
+        sets = [("", [group for group in own if group in plain])]
         for agent in varied:
             sets.append((agent, [group for group in own if group.first.agent == agent]))
         for agent, members in sets:

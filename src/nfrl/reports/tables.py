@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from nfrl.errors import UserError, unknown_name
 from nfrl.files import write_atomically
-from nfrl.reports.groups import MOST_GOALS, Group, Interval, count, group_records, labels
+from nfrl.reports.groups import MOST_GOALS, Group, Interval, compared, count, group_records, labels
 from nfrl.reports.records import Record
 from nfrl.reports.table import Cell, Table
 from nfrl.tasks.task import Task
@@ -65,20 +65,20 @@ def all_tables(records: Iterable[Record], published: FindTask) -> list[Table]:
 def comparison_table(records: Iterable[Record], published: FindTask) -> Table:
     """Compare agents: a row for each task, a column for each agent, the paper's scores beside.
 
-    Ablations are left out. Where an agent was run in several ways on a task, the cell holds its
-    longest run (then the one with the most data). The last row is the mean over those tasks that
-    every column has.
+    Variants are left out, unless there is nothing else. Where an agent was run in several ways on
+    a task, the cell holds its longest run (then the one with the most data). The last row is the
+    mean over those tasks that every column has.
 
     Args:
         records: The records.
         published: Finds a task, for the paper's score; a UserError means that it has none.
     """
-    groups = [group for group in group_records(records) if not group.first.variant]
+    groups = compared(group_records(records))
     presets = {group.first.preset for group in groups}
 
     def column(group: Group) -> str:
-        first = group.first
-        return f"{first.agent} ({first.preset})" if len(presets) > 1 else first.agent
+        name, preset = _agent_and_variant(group), group.first.preset
+        return f"{name} ({preset})" if len(presets) > 1 else name
 
     return _task_by_task("comparison", "Scores", groups, column, published)
 
@@ -89,9 +89,10 @@ def variants_table(records: Iterable[Record], published: FindTask) -> Table:
     A variant that was run on fewer than three tasks is left out; the agent as it is stands beside.
     """
     groups = group_records(records)
+    plain = compared(groups)
     tasks: dict[tuple[str, str], set[str]] = {}
     for group in groups:
-        if group.first.variant:
+        if group not in plain:
             kind = (group.first.agent, group.first.variant)
             tasks.setdefault(kind, set()).add(group.first.task)
     wide = {kind: found for kind, found in tasks.items() if len(found) >= 3}
@@ -103,10 +104,11 @@ def variants_table(records: Iterable[Record], published: FindTask) -> Table:
         if group.first.task in shown and (group.first.agent, group.first.variant) in kinds
     ]
 
-    def column(group: Group) -> str:
-        return f"{group.first.agent} {group.first.variant}".strip()
+    return _task_by_task("variants", "Variants", kept, _agent_and_variant, published)
 
-    return _task_by_task("variants", "Variants", kept, column, published)
+
+def _agent_and_variant(group: Group) -> str:
+    return f"{group.first.agent} {group.first.variant}".strip()
 
 
 def run_table(records: Iterable[Record], published: FindTask) -> Table:
@@ -240,7 +242,8 @@ def cost_table(records: Iterable[Record]) -> Table:
 def ablation_table(records: Iterable[Record]) -> Table:
     """Show what each part is worth: a row for each variant of an agent, beside the paper's."""
     groups = group_records(records)
-    with_variants = {
+    whole = {(group.first.task, group.first.agent) for group in groups if not group.first.variant}
+    with_variants = whole & {
         (group.first.task, group.first.agent) for group in groups if group.first.variant
     }
     rows = []
