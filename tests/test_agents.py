@@ -549,12 +549,12 @@ def test_an_agent_of_chunks_is_one_of_wider_actions(name):
     )
 
 
-# Goals without the robot's posture
+# Goals of some columns alone
 
 
-def test_of_a_goal_only_the_later_columns_are_told(name):
-    """Whatever stands before them, in learning, in scoring and in acting."""
-    config = dataclasses.replace(TINY[name], goal_from=2)
+def test_of_a_goal_only_the_columns_named_are_told(name):
+    """Whatever stands in the others, in learning, in scoring and in acting."""
+    config = dataclasses.replace(TINY[name], goal_columns=(2, 0))
     agent = build_agent(config, jr.key(0), OBSERVATION, ACTION, STEPS)
     rng = np.random.default_rng(0)
     toy = Dataset.from_arrays(
@@ -579,9 +579,9 @@ def test_of_a_goal_only_the_later_columns_are_told(name):
     assert not np.allclose(actions[0], actions[2])
 
 
-def test_a_goal_of_nothing_is_refused(name):
-    config = dataclasses.replace(TINY[name], goal_from=OBSERVATION)
-    with pytest.raises(UserError, match="goal-from"):
+def test_goals_of_columns_that_are_not_there_are_refused(name):
+    config = dataclasses.replace(TINY[name], goal_columns=(0, OBSERVATION))
+    with pytest.raises(UserError, match=f"goal-columns.*called {OBSERVATION}$"):
         build_agent(config, jr.key(0), OBSERVATION, ACTION, STEPS)
-    with pytest.raises(UserError, match="goal-from"):
-        dataclasses.replace(config, goal_from=-1)
+    with pytest.raises(UserError, match="goal-columns"):
+        dataclasses.replace(config, goal_columns=(-1,))

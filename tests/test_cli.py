@@ -520,12 +520,13 @@ def test_in_mazes_the_presets_for_few_minutes_standardize():
 
 
 @pytest.mark.parametrize("agent", GOAL_CONDITIONED)
-def test_far_sighted_imitation_plans_chunks_for_goals_without_the_arm(agent):
+def test_far_sighted_imitation_plans_chunks_for_goals_of_what_decides(agent):
     double, single = (find_task(f"cube-{many}-play-v0") for many in ("double", "single"))
     laptop, ahead = (find_preset(name, agent, double) for name in ("laptop", "far-sighted"))
     cooled = {} if agent == "gcbc" else {"temperature": 1.0}
-    assert dataclasses.replace(ahead.agent, chunk=1, goal_from=0, **cooled) == laptop.agent
-    assert (ahead.agent.chunk, ahead.agent.goal_from, ahead.episodes) == (5, 19, None)
+    assert dataclasses.replace(ahead.agent, chunk=1, goal_columns=(), **cooled) == laptop.agent
+    assert (ahead.agent.chunk, ahead.episodes) == (5, None)
+    assert ahead.agent.goal_columns == (19, 20, 21, 28, 29, 30)
     assert ahead.training.steps > laptop.training.steps
     assert find_preset("far-sighted", agent, single).episodes == 400
 

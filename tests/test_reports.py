@@ -311,9 +311,9 @@ def test_shares_are_no_rates():
 
 
 def test_a_record_from_before_a_choice_is_of_what_was_done_then():
-    new = dataclasses.asdict(NFRLBCConfig()) | {"goal_from": 0, "temperature": 1.0}
+    new = dataclasses.asdict(NFRLBCConfig()) | {"goal_columns": [], "temperature": 1.0}
     later = ("standardize", "chunk", "executed", "candidates", "acting_candidates", "likely")
-    later += ("critic_unit", "imitate_first", "goal_from", "temperature")
+    later += ("critic_unit", "imitate_first", "goal_columns", "temperature")
     old = {name: value for name, value in new.items() if name not in later}
     configs = (old, new, {**new, "chunk": 5})
     found = records(*(make(seed=seed, config={"agent": c}) for seed, c in enumerate(configs)))

@@ -23,7 +23,7 @@ from nfrl.agents.nf_bc import NFBCConfig
 from nfrl.agents.nf_gcbc import NFGCBCConfig
 from nfrl.agents.nf_rlbc import NFRLBCConfig
 from nfrl.agents.nf_ugs import NFUGSConfig
-from nfrl.agents.object_goals import GoalSeeking, ObjectGoals
+from nfrl.agents.partial_goals import GoalSeeking, PartialGoals
 from nfrl.agents.rebrac import ReBRACConfig
 from nfrl.agents.standardized import Standardized
 from nfrl.data.dataset import Dataset
@@ -99,8 +99,8 @@ def build_agent(
                 else Normalizer.standard(np.asarray(dataset.observations))
             )
             agent = Standardized(agent, normalizer)
-        if isinstance(config, GoalSeeking) and config.goal_from:
-            agent = ObjectGoals.of(agent, config.goal_from, observation_dim)
+        if isinstance(config, GoalSeeking) and config.goal_columns:
+            agent = PartialGoals.of(agent, config.goal_columns, observation_dim)
         if plain.chunk == 1:
             return agent
         seeks_goals = isinstance(config, tuple(GOAL_CONDITIONED.values()))

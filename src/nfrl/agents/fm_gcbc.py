@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.agent import check_discount, check_positive, check_temperature
 from nfrl.agents.flow_matching import VelocityField, integrate, matching_error
-from nfrl.agents.object_goals import GoalSeeking
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.partial_goals import GoalSeeking
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
 

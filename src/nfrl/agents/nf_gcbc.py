@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.agent import check_discount, check_temperature
 from nfrl.agents.flow_policy import FlowPolicy, FlowPolicyConfig
-from nfrl.agents.object_goals import GoalSeeking
 from nfrl.agents.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.partial_goals import GoalSeeking
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
 

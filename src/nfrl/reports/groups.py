@@ -19,7 +19,8 @@ _LEARNING = ("batch_size", "discount")
 # What the agents did before these could be chosen, and records had them.
 _BEFORE = {
     "standardize": False,
-    "goal_from": 0,
+    "goal_from": 0,  # now goal_columns
+    "goal_columns": [],
     "temperature": 1.0,
     "chunk": 1,
     "executed": None,

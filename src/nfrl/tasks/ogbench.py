@@ -21,6 +21,9 @@ HORIZONS = {
     "puzzle-4x6": 1000,
 }
 
+ARM = 19
+"""Columns of an observation that are of the arm itself, the first ones."""
+
 # Ghugare and Eysenbach (2025), NF-GCBC: discount, mean success, its deviation over five seeds.
 PAPER = {
     "puzzle-3x3-play-v0": (0.97, 0.045, 0.005),
@@ -54,9 +57,26 @@ def _task(name: str) -> Task:
         environment="-".join((*family, version)),
         discount=discount,
         horizon=_horizon(name),
+        goal_columns=_goal_columns(name),
         published={} if mean is None else {"nf-gcbc": mean},
         published_std={} if deviation is None else {"nf-gcbc": deviation},
     )
+
+
+def _goal_columns(name: str) -> tuple[int, ...]:
+    """Return the columns of x and y in mazes; of the ball; of all that an arm can move."""
+    environment, size, *_ = name.split("-")
+    if environment == "antsoccer":
+        return (15, 16)
+    if environment.endswith("maze"):
+        return (0, 1)
+    if environment == "scene":
+        return (*range(ARM, ARM + 3), *(28, 29, 32, 33), 36, 38)
+    if environment == "puzzle":  # each button: its two states, its position and velocity
+        rows, columns = map(int, size.split("x"))
+        return tuple(ARM + 4 * i + j for i in range(rows * columns) for j in range(2))
+    cubes = 1 + ("single", "double", "triple", "quadruple").index(size)
+    return tuple(ARM + 9 * i + j for i in range(cubes) for j in range(3))
 
 
 def _horizon(name: str) -> int:

@@ -16,6 +16,8 @@ class Task:
         horizon: The environment's episode limit in steps.
         goals: How many evaluation goals there are; ``task_id`` runs from 1 to this.
         data: The name of its data set; None if that is the task's own.
+        goal_columns: The columns of an observation that decide success, as OGBench's oracle
+            representations of goals have them; empty where a goal is no observation.
         rewards: Whether its environment rewards, and its data are to be labelled with rewards.
         measure: What its score in [0, 1] is: ``success rate``, ``share covered``.
         published: Published mean scores by agent, in [0, 1]; empty where there are none.
@@ -29,6 +31,7 @@ class Task:
     horizon: int
     goals: int = 5
     data: str | None = None
+    goal_columns: tuple[int, ...] = ()
     rewards: bool = False
     measure: str = "success rate"
     published: Mapping[str, float] = dataclasses.field(default_factory=dict)

@@ -1,0 +1,82 @@
+"""Goals that say what is wanted and nothing else, for agents that are given whole observations.
+
+A hindsight goal is a whole observation: how the robot stands and how a cube is turned, too. In the
+data these tell much of where the trajectory came from and of how near the goal is; in an evaluation
+they are arbitrary, and an agent that reads them is misled. OGBench knows goals of what decides
+success alone as its oracle representations (Park et al., 2025). The paper's are whole observations.
+"""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nfrl.agents.agent import Agent, Wrapper
+from nfrl.agents.chunked import Chunkable
+from nfrl.data.dataset import Dataset
+from nfrl.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class GoalSeeking(Chunkable):
+    """What the configurations of goal-conditioned agents have in common."""
+
+    goal_columns: tuple[int, ...] = ()
+    """Columns of an observation that goals show; the others are zeros. None named: the whole
+    observation, as in the paper. Those that decide success are in the preset far-sighted."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if any(column < 0 for column in self.goal_columns):
+            raise UserError(f"goal-columns must be at least 0; got {self.goal_columns}")
+
+
+class PartialGoals(Wrapper):
+    """An agent that is shown some columns of its goals alone, as one of whole goals."""
+
+    columns: tuple[int, ...] = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, agent: Agent, columns: tuple[int, ...], observation_dim: int) -> "PartialGoals":
+        """Wrap an agent.
+
+        Raises:
+            UserError: An observation has no such columns.
+        """
+        if beyond := [column for column in columns if column >= observation_dim]:
+            raise UserError(
+                f"goal-columns: observations have columns 0 to {observation_dim - 1}, "
+                f"and none called {', '.join(map(str, beyond))}"
+            )
+        return cls(agent, columns)
+
+    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Any:
+        """Draw a batch as the agent does, of whole goals."""
+        return self.agent.draw(dataset, key, batch_size)
+
+    def update(self, batch: Any, key: PRNGKeyArray) -> tuple["PartialGoals", dict[str, Array]]:
+        """Take the agent's gradient step on a batch of whole goals."""
+        agent, metrics = self.agent.update(self._batch(batch), key)
+        return PartialGoals(agent, self.columns), metrics
+
+    def validate(self, batch: Any, key: PRNGKeyArray) -> dict[str, Array]:
+        """Return the agent's metrics of a held-out batch of whole goals."""
+        return self.agent.validate(self._batch(batch), key)
+
+    def act(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " observation"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, " action"]:
+        """Choose an action for a whole goal."""
+        return self.agent.act(observation, self._shown(goal), key)
+
+    def _batch(self, batch: Any) -> Any:
+        return batch._replace(goals=self._shown(batch.goals))
+
+    def _shown(self, goals: Float[Array, "*batch observation"]) -> Array:
+        columns = jnp.array(self.columns)
+        return jnp.zeros_like(goals).at[..., columns].set(goals[..., columns])
