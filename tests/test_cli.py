@@ -528,7 +528,7 @@ def test_far_sighted_imitation_plans_chunks_for_goals_of_what_decides(agent):
     assert (ahead.agent.chunk, ahead.episodes) == (5, None)
     assert ahead.agent.goal_columns == (19, 20, 21, 28, 29, 30)
     assert ahead.training.steps > laptop.training.steps
-    assert find_preset("far-sighted", agent, single).episodes == 400
+    assert find_preset("far-sighted", agent, single).episodes == 150
 
 
 @pytest.mark.parametrize(
