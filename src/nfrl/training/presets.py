@@ -196,7 +196,11 @@ FAR_SIGHTED_EPISODES = {_SCENE: 500, _CUBE: 400}
 # (docs/goals.md, "Scene and cube-double: what it takes").
 FAR_SIGHTED_GOALS: dict[str, Any] = {"chunk": 5}
 FAR_SIGHTED_TEMPERATURE = 0.3
-FAR_SIGHTED_BUDGETS = {_CUBE: Budget(24_000, 150), _DOUBLE: Budget(100_000, None)}
+FAR_SIGHTED_BUDGETS = {
+    _CUBE: Budget(24_000, 150),
+    _SCENE: Budget(60_000, 500),
+    _DOUBLE: Budget(100_000, None),
+}
 _ARM = ("cube", "scene", "puzzle")
 # In mazes a position's tens stand beside a joint's tenths. Single-seed trials of the flow on
 # antmaze-medium-stitch: docs/ants.md.
