@@ -1,5 +1,6 @@
 """What an agent that learns from a data set can do, as types; agents do not inherit from them."""
 
+import dataclasses
 from typing import Any, Protocol, Self
 
 import equinox as eqx
@@ -39,9 +40,43 @@ class Agent(Protocol):
 
 
 class Wrapper(eqx.Module):
-    """What agents have in common that stand around another: its networks and its optimisers."""
+    """An agent that stands around another, which it lets see things its own way.
+
+    Everything is the other's, but for what :meth:`see_batch` and :meth:`see` make of what it is
+    given.
+    """
 
     agent: Agent
+
+    def see_batch(self, batch: Any) -> Any:
+        """Return a batch as the agent within is to see it."""
+        return batch
+
+    def see(self, observation: Array, goal: Array) -> tuple[Array, Array]:
+        """Return an observation and a goal as the agent within is to see them."""
+        return observation, goal
+
+    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Any:
+        """Draw a batch as the agent within does."""
+        return self.agent.draw(dataset, key, batch_size)
+
+    def update(self, batch: Any, key: PRNGKeyArray) -> tuple[Self, dict[str, Array]]:
+        """Take its gradient step."""
+        agent, metrics = self.agent.update(self.see_batch(batch), key)
+        return dataclasses.replace(self, agent=agent), metrics
+
+    def validate(self, batch: Any, key: PRNGKeyArray) -> dict[str, Array]:
+        """Return its metrics of a held-out batch."""
+        return self.agent.validate(self.see_batch(batch), key)
+
+    def act(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " goal"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, " action"]:
+        """Choose its action; a goal has an observation's width, or none."""
+        return self.agent.act(*self.see(observation, goal), key)
 
     @property
     def policy(self) -> Any:

@@ -84,24 +84,6 @@ class Chunked(Wrapper):
         chunk, discount = self.config.chunks.predicted, self.config.discount
         return self.config.sample(dataset, key, batch_size, chunk=chunk, discount=discount)
 
-    def update(self, batch: Any, key: PRNGKeyArray) -> tuple["Chunked", dict[str, Array]]:
-        """Take the agent's gradient step."""
-        agent, metrics = self.agent.update(batch, key)
-        return Chunked(agent, self.config), metrics
-
-    def validate(self, batch: Any, key: PRNGKeyArray) -> dict[str, Array]:
-        """Return the agent's metrics of held-out chunks."""
-        return self.agent.validate(batch, key)
-
-    def act(
-        self,
-        observation: Float[Array, " observation"],
-        goal: Float[Array, " observation"],
-        key: PRNGKeyArray,
-    ) -> Float[Array, " chunk*action"]:
-        """Choose the next actions as the agent does: laid out as one vector, in [-1, 1]."""
-        return self.agent.act(observation, goal, key)
-
     def act_chunk(
         self,
         observation: Float[Array, " observation"],

@@ -11,11 +11,10 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from nfrl.agents.agent import Agent, Wrapper
 from nfrl.agents.chunked import Chunkable
-from nfrl.data.dataset import Dataset
 from nfrl.errors import UserError
 
 
@@ -52,30 +51,13 @@ class PartialGoals(Wrapper):
             )
         return cls(agent, columns)
 
-    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Any:
-        """Draw a batch as the agent does, of whole goals."""
-        return self.agent.draw(dataset, key, batch_size)
-
-    def update(self, batch: Any, key: PRNGKeyArray) -> tuple["PartialGoals", dict[str, Array]]:
-        """Take the agent's gradient step on a batch of whole goals."""
-        agent, metrics = self.agent.update(self._batch(batch), key)
-        return PartialGoals(agent, self.columns), metrics
-
-    def validate(self, batch: Any, key: PRNGKeyArray) -> dict[str, Array]:
-        """Return the agent's metrics of a held-out batch of whole goals."""
-        return self.agent.validate(self._batch(batch), key)
-
-    def act(
-        self,
-        observation: Float[Array, " observation"],
-        goal: Float[Array, " observation"],
-        key: PRNGKeyArray,
-    ) -> Float[Array, " action"]:
-        """Choose an action for a whole goal."""
-        return self.agent.act(observation, self._shown(goal), key)
-
-    def _batch(self, batch: Any) -> Any:
+    def see_batch(self, batch: Any) -> Any:
+        """Hide the other columns of its goals."""
         return batch._replace(goals=self._shown(batch.goals))
+
+    def see(self, observation: Array, goal: Array) -> tuple[Array, Array]:
+        """Hide the other columns of the goal."""
+        return observation, self._shown(goal)
 
     def _shown(self, goals: Float[Array, "*batch observation"]) -> Array:
         columns = jnp.array(self.columns)
