@@ -53,7 +53,7 @@ class TrainOptions(Generic[AgentConfigT]):
     """Where values come from that are not given: "paper" is the paper's configuration; "laptop"
     gives its result on two processor cores in minutes; "far-sighted" goes beyond the paper: nf-rlbc
     for tasks of many subtasks, in about an hour, and goal-conditioned imitation with an arm, five
-    actions at once for goals of what decides success alone, in three to ten minutes."""
+    actions at once for goals of what decides success alone, in three to twenty minutes."""
     steps: int | None = None
     """Gradient steps (the same as --training.steps)."""
     online_steps: int = 0

@@ -191,14 +191,14 @@ FAR_SIGHTED_TRAINING = OfflineTraining(
     steps=100_000, batch_size=128, checkpoint_every=10_000, evaluate_every=20_000
 )
 FAR_SIGHTED_EPISODES = {_SCENE: 500, _CUBE: 400}
-# Beyond the paper too, three to ten minutes of one core, for what is imitated on an arm's tasks:
+# Beyond the paper too, three to twenty minutes of one core, for what is imitated on an arm's tasks:
 # five actions at once, goals of what decides success alone, and samples near their modes
 # (docs/goals.md, "Scene and cube-double: what it takes").
 FAR_SIGHTED_GOALS: dict[str, Any] = {"chunk": 5}
 FAR_SIGHTED_TEMPERATURE = 0.3
 FAR_SIGHTED_BUDGETS = {
     _CUBE: Budget(24_000, 150),
-    _SCENE: Budget(60_000, 500),
+    _SCENE: Budget(200_000, 500),
     _DOUBLE: Budget(100_000, None),
 }
 _ARM = ("cube", "scene", "puzzle")
@@ -214,7 +214,7 @@ def find_preset(name: PresetName, agent: str, task: Task) -> Preset:
     "paper" is the paper's configuration, on the whole data set. "laptop" is the one that gives
     its result on two processor cores in minutes. "far-sighted" goes beyond the paper: nf-rlbc for
     tasks of many subtasks, in about an hour; goal-conditioned imitation on an arm's tasks, in
-    three to ten minutes.
+    three to twenty minutes.
 
     Raises:
         UserError: There is no such agent, or it does not fit the task or the preset; the message
