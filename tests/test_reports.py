@@ -451,6 +451,8 @@ def test_agents_of_a_preset_beyond_the_paper_are_compared_like_others(monkeypatc
     assert not ablation_table(found).rows
     make_pictures(found, [], published)
     assert drawn == {CUBE: ["gcbc", "nf-gcbc"]}
+    plain = records(make(), make(agent="gcbc"))
+    assert group_colours(group_records(found)) == group_colours(group_records(plain))
 
 
 def test_the_longest_run_stands_in_the_comparison():

@@ -127,11 +127,13 @@ def legend_below(figure: Figure, *axes: Axes, columns: int = 4) -> None:
 def group_colours(groups: Sequence[Group]) -> list[str]:
     """A colour for each group: its agent's, paler for each further group of that agent.
 
-    Variants have colours of their own, the same for every agent: ablations are drawn by agent.
+    Variants have colours of their own, the same for every agent: ablations are drawn by agent. If
+    all groups are of one variant, it is the agents that differ.
     """
+    varied = len({group.first.variant for group in groups}) > 1
     kinds = [
         (group.first.variant, _VARIANTS, _OTHERS[::-1])
-        if group.first.variant
+        if group.first.variant and varied
         else (group.first.agent, _AGENTS, _OTHERS)
         for group in groups
     ]
