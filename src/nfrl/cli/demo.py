@@ -17,7 +17,7 @@ class DemoOptions:
     """Make data, train NF-GCBC and its Gaussian twin, evaluate both, show the comparison."""
 
     quick: bool = False
-    """A small maze instead of a robot arm: a minute or two in place of nine."""
+    """A small maze instead of a robot arm: a minute or two in place of eight."""
     runs: Path = Path("runs/demo")
     """Where run folders and the report go."""
     seed: int = 0
@@ -36,7 +36,7 @@ class Scale:
     episodes: int
 
 
-# Less than the preset's data and steps: both agents, side by side, in about nine minutes. With one
+# Less than the preset's data and steps: both agents, side by side, in about eight minutes. With one
 # action at a time that is too little to be sure of the paper's score (docs/goals.md).
 FULL = Scale(
     "cube-single-play-v0",

@@ -193,7 +193,7 @@ FAR_SIGHTED_TRAINING = OfflineTraining(
 FAR_SIGHTED_EPISODES = {_SCENE: 500, _CUBE: 400}
 # Beyond the paper too, three to twenty minutes of one core, for what is imitated on an arm's tasks:
 # five actions at once, goals of what decides success alone, and samples near their modes
-# (docs/goals.md, "Scene and cube-double: what it takes").
+# (docs/goals.md, "Beyond the paper: what it takes").
 FAR_SIGHTED_GOALS: dict[str, Any] = {"chunk": 5}
 FAR_SIGHTED_TEMPERATURE = 0.3
 FAR_SIGHTED_BUDGETS = {
