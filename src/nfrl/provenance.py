@@ -19,8 +19,8 @@ def provenance() -> dict[str, Any]:
 
 
 def provenance_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the program that began a run, from its config.json."""
-    return {name: config[name] for name in ("versions", "commit", "device")}
+    """Return what a run was begun with, from its config.json; None where that does not say."""
+    return {name: config.get(name) for name in ("versions", "commit", "device")}
 
 
 def device() -> str:

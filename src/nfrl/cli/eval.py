@@ -11,12 +11,7 @@ import tyro
 from nfrl.cli.train import AgentConfigT, check_variant, check_workers, describe
 from nfrl.confidence import measure
 from nfrl.errors import UserError
-from nfrl.experiment import (
-    Experiment,
-    load_data,
-    load_trained,
-    score,
-)
+from nfrl.experiment import Experiment, load_data, load_trained, score
 from nfrl.files import write_atomically, write_json
 from nfrl.provenance import provenance
 from nfrl.reports.confidence import confidence as draw

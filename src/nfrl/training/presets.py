@@ -194,7 +194,7 @@ FAR_SIGHTED_EPISODES = {_SCENE: 500, _CUBE: 400}
 # Beyond the paper too, three to twenty minutes of one core, for what is imitated on an arm's tasks:
 # five actions at once, goals of what decides success alone, and samples near their modes
 # (docs/goals.md, "Beyond the paper: what it takes").
-FAR_SIGHTED_GOALS: dict[str, Any] = {"chunk": 5}
+FAR_SIGHTED_CHUNK = 5
 FAR_SIGHTED_TEMPERATURE = 0.3
 FAR_SIGHTED_BUDGETS = {
     _CUBE: Budget(24_000, 150),
@@ -241,7 +241,9 @@ def _far_sighted(laptop: Any, agent: str, task: Task) -> Preset:
         config = dataclasses.replace(laptop, **FAR_SIGHTED)
         return Preset(config, FAR_SIGHTED_TRAINING, FAR_SIGHTED_EPISODES.get(task.dataset))
     if agent in GOAL_CONDITIONED and task.dataset.startswith(_ARM):
-        config = dataclasses.replace(laptop, goal_columns=task.goal_columns, **FAR_SIGHTED_GOALS)
+        config = dataclasses.replace(
+            laptop, goal_columns=task.goal_columns, chunk=FAR_SIGHTED_CHUNK
+        )
         if not isinstance(config, GCBCConfig):  # which acts by its mean
             config = dataclasses.replace(config, temperature=FAR_SIGHTED_TEMPERATURE)
         laptops = LAPTOP_BUDGETS.get(task.dataset, Budget())
