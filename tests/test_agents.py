@@ -12,6 +12,7 @@ import optax
 import pytest
 from jax.scipy.stats import norm
 
+from nfrl.acting.acting import Policy, batched_policy
 from nfrl.agents import (
     GOAL_CONDITIONED,
     FMGCBCConfig,
@@ -19,21 +20,20 @@ from nfrl.agents import (
     NFGCBCConfig,
     build_agent,
 )
-from nfrl.agents.acting import Policy, batched_policy
-from nfrl.agents.optimization import (
+from nfrl.agents.parts.optimization import (
     AdamW,
     gradient_step,
     initial_state,
     mean_metrics,
     without_optimizer,
 )
-from nfrl.agents.standardized import Standardized
+from nfrl.agents.wrappers.standardized import Standardized
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizer
 from nfrl.data.samplers import GoalBatch, Transitions
 from nfrl.errors import UserError
 from nfrl.networks import count_parameters
-from nfrl.training import checkpoints
+from nfrl.runs import checkpoints
 
 OBSERVATION, ACTION, STEPS, BATCH = 3, 2, 400, 64
 QUICK = AdamW(learning_rate=5e-3, warmup_steps=10)

@@ -13,26 +13,29 @@ ROOT = Path(nfrl.__file__).parent
 
 # Each may import the ones before it, and itself.
 ORDER = (
+    "spec",
+    "registry",
     "networks",
     "flows",
     "data",
-    "mazes",
+    "task",
+    "interfaces",
+    "environments",
     "agents",
-    "simulators",
+    "runs",
+    "acting",
     "collect",
-    "tasks",
-    "training",
     "evaluation",
-    "speed",
-    "multimodality",
-    "confidence",
-    "provenance",
-    "experiment",
-    "exploration",
-    "suites",
+    "training",
+    "analysis",
+    "launch",
     "reports",
+    "experiment",
     "cli",
 )
+# Where a user's own package stands: it may import everything but the command line, and the core
+# never imports it.
+PLUGINS = "benchmarks"
 FOR_ALL = ("errors", "files", "progress")
 JAX = {"jax", "jaxlib", "equinox", "optax", "flowjax", "paramax"}
 SIMULATORS = {

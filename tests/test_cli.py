@@ -15,22 +15,22 @@ import numpy as np
 import pytest
 from conftest import COMPILATION_CACHE, write_data
 
+from nfrl.acting.acting import batched_policy
 from nfrl.agents import AGENTS, GOAL_CONDITIONED
-from nfrl.agents.acting import batched_policy
-from nfrl.agents.optimization import AdamW
+from nfrl.agents.parts.optimization import AdamW
+from nfrl.analysis import ExploringSpeed
+from nfrl.benchmarks import TASKS, find_task
+from nfrl.benchmarks.imitation import ENTRY_POINTS
+from nfrl.benchmarks.presets import BEYOND_PAPER, PRESETS, SUITES, find_preset
 from nfrl.cli import bench, explore
 from nfrl.cli.main import COMMANDS, main
-from nfrl.data import ogbench
+from nfrl.data.formats import ogbench
 from nfrl.errors import UserError
 from nfrl.experiment import DatasetInfo, Experiment, load_policy, load_trained
-from nfrl.reports.records import load_records
-from nfrl.simulators import ENTRY_POINTS
-from nfrl.speed import ExploringSpeed
-from nfrl.tasks import TASKS, find_task
-from nfrl.training import checkpoints
+from nfrl.runs import checkpoints
+from nfrl.runs.folder import RunFolder
+from nfrl.runs.records import load_records
 from nfrl.training.offline import OfflineTraining
-from nfrl.training.presets import BEYOND_PAPER, PRESETS, SUITES, find_preset
-from nfrl.training.run import RunFolder
 
 MAZE = "pointmaze-medium-navigate-v0"
 # Mean success and its deviation (paper, NF-GCBC).

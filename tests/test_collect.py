@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from nfrl.collect import catalog, expert_policy, manipulation, parts, resolve
+from nfrl.benchmarks.ogbench import manipulation
+from nfrl.collect import catalog, expert_policy, parts, resolve
 from nfrl.collect.catalog import RECIPES, recipe
 from nfrl.collect.collectors import open_collector
-from nfrl.collect.episode import episode_seeds, retry_seeds
 from nfrl.collect.make import make_dataset
-from nfrl.data import ogbench
+from nfrl.data.formats import ogbench
+from nfrl.environments.episode import episode_seeds, retry_seeds
 from nfrl.errors import UserError
 from nfrl.files import write_atomically
 
@@ -96,7 +97,8 @@ def test_arguments_out_of_range_are_refused(arguments, word):
 
 def test_nothing_here_imports_jax():
     code = (
-        "import sys, nfrl.collect.resolve, nfrl.collect.soccer, nfrl.collect.manipulation;"
+        "import sys, nfrl.collect.resolve;"
+        "import nfrl.benchmarks.ogbench.soccer, nfrl.benchmarks.ogbench.manipulation;"
         "assert 'jax' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment())
@@ -238,7 +240,7 @@ def test_the_closed_cell_of_the_teleport_maze():
 
 
 def test_corridors():
-    from nfrl.collect.mazes import is_corridor
+    from nfrl.benchmarks.ogbench.mazes import is_corridor
 
     maze = np.array([[1, 1, 1, 1], [1, 0, 0, 1], [1, 0, 1, 1], [1, 0, 1, 1], [1, 1, 1, 1]])
     assert not is_corridor(maze, (1, 1))  # a corner
@@ -332,10 +334,10 @@ class Recorded:
 
 
 def test_the_ant_expert_is_shown_its_body_and_the_way(experts, monkeypatch):
-    from nfrl.collect.mazes import MazeCollector
+    from nfrl.benchmarks.ogbench.mazes import MazeCollector
 
     expert = Recorded()
-    monkeypatch.setattr("nfrl.collect.mazes.load_expert", lambda name: expert)
+    monkeypatch.setattr("nfrl.benchmarks.ogbench.mazes.load_expert", lambda name: expert)
     ant = MazeCollector(recipe("antmaze-medium-stitch-v0"))
     episode = ant.episode(episode_seeds(0, "train", 3), 40)
     seen = np.array(expert.seen)
@@ -357,10 +359,10 @@ def test_the_ant_expert_is_shown_its_body_and_the_way(experts, monkeypatch):
 
 
 def test_explore_takes_a_new_direction_every_ten_steps(experts, monkeypatch):
-    from nfrl.collect.mazes import MazeCollector
+    from nfrl.benchmarks.ogbench.mazes import MazeCollector
 
     expert = Recorded()
-    monkeypatch.setattr("nfrl.collect.mazes.load_expert", lambda name: expert)
+    monkeypatch.setattr("nfrl.benchmarks.ogbench.mazes.load_expert", lambda name: expert)
     episode = MazeCollector(recipe("antmaze-medium-explore-v0")).episode(
         episode_seeds(0, "train", 0), 60
     )
@@ -376,10 +378,10 @@ def test_explore_takes_a_new_direction_every_ten_steps(experts, monkeypatch):
     [("antsoccer-arena-navigate-v0", None), ("antsoccer-medium-stitch-v0", True)],
 )
 def test_who_plays_and_what_he_is_shown(experts, monkeypatch, name, dribbles):
-    from nfrl.collect.soccer import SoccerCollector
+    from nfrl.benchmarks.ogbench.soccer import SoccerCollector
 
     players = {"ant": Recorded(), "ant-ball": Recorded()}
-    monkeypatch.setattr("nfrl.collect.soccer.load_expert", players.__getitem__)
+    monkeypatch.setattr("nfrl.benchmarks.ogbench.soccer.load_expert", players.__getitem__)
     soccer = SoccerCollector(recipe(name))
     modes = set()
     for index in range(20):
@@ -412,7 +414,7 @@ def test_who_plays_and_what_he_is_shown(experts, monkeypatch, name, dribbles):
 
 
 def test_who_is_stuck():
-    from nfrl.collect.soccer import _is_stuck
+    from nfrl.benchmarks.ogbench.soccer import _is_stuck
 
     here = [np.zeros(2)] * 151
     assert _is_stuck(here)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from jax.scipy.stats import norm
 
-from nfrl.agents.imitation import ChunkShape, draw_chunks
-from nfrl.confidence import SCALES, measure
+from nfrl.analysis.confidence import SCALES, measure
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
 from nfrl.errors import UserError
+from nfrl.interfaces.imitation import ChunkShape, draw_chunks
 from nfrl.reports.confidence import confidence
 from nfrl.reports.style import png
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from nfrl.agents import AGENTS
-from nfrl.data import ogbench
 from nfrl.data.demonstrations import Demonstrations, choose, read
-from nfrl.data.ogbench import DataError
+from nfrl.data.formats import ogbench
+from nfrl.data.formats.ogbench import DataError
 from nfrl.errors import UserError
 from nfrl.experiment import Experiment, describe_dataset, load_data
 from nfrl.training.offline import OfflineTraining

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from nfrl.environments import pool as pool_module
+from nfrl.environments.pool import WorkerError
+from nfrl.environments.worker import Config
 from nfrl.errors import UserError
-from nfrl.evaluation import pool as pool_module
 from nfrl.evaluation import video as video_module
-from nfrl.evaluation.pool import WorkerError
 from nfrl.evaluation.result import Evaluation, wilson_interval
 from nfrl.evaluation.rollout import evaluate
 from nfrl.evaluation.video import VideoUnavailable, record_video
-from nfrl.evaluation.worker import Config
-from nfrl.tasks.task import Task
+from nfrl.task import Task
 
 POINT = Task(
     name="pointmaze-medium-navigate-v0",
@@ -270,9 +270,9 @@ def test_needs_no_jax_nor_simulator_here():
 SCRIPT = """
 import signal
 import numpy as np
-from nfrl.evaluation import pool
+from nfrl.environments import pool
 from nfrl.evaluation.rollout import evaluate
-from nfrl.tasks.task import Task
+from nfrl.task import Task
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 start = pool._start
@@ -334,7 +334,7 @@ def test_a_worker_whose_parent_dies_while_it_is_at_work_leaves_nothing(tmp_path)
 
 @pytest.mark.slow
 def test_slots_that_share_a_model_do_not_disturb_each_other():
-    from nfrl.evaluation.slots import MUTABLE, make_slots
+    from nfrl.environments.slots import MUTABLE, make_slots
 
     generator = np.random.get_bit_generator()
     try:

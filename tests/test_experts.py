@@ -9,17 +9,17 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from nfrl.agents.parts.tanh_gaussian import TanhGaussian
 from nfrl.agents.sac import SACConfig
-from nfrl.agents.tanh_gaussian import TanhGaussian
 from nfrl.cli.main import main
 from nfrl.collect import expert_policy
 from nfrl.collect.expert_policy import find_expert, load_expert, read_expert, read_record
 from nfrl.collect.expert_score import score, walk
-from nfrl.collect.locomotion import BODIES, Locomotion, body
-from nfrl.collect.locomotion_pool import Pool
+from nfrl.environments.locomotion import BODIES, Locomotion, body
+from nfrl.environments.locomotion_pool import Pool
 from nfrl.errors import UserError
+from nfrl.runs.folder import RunFolder
 from nfrl.training.experts import EXPERTS, OnlineTraining, train_expert, write_expert
-from nfrl.training.run import RunFolder
 
 ANT = body("ant")
 CONFIG = SACConfig(hidden=(8,), critic_hidden=(8,))
@@ -44,7 +44,7 @@ def seeds(*key: int) -> np.random.SeedSequence:
 
 @pytest.mark.parametrize("name", BODIES)
 def test_an_episode_depends_on_its_seeds_and_actions_alone(name, monkeypatch):
-    monkeypatch.setattr("nfrl.collect.locomotion.RESAMPLE_INTERVAL", 10)
+    monkeypatch.setattr("nfrl.environments.locomotion.RESAMPLE_INTERVAL", 10)
     one, other = Locomotion(body(name)), Locomotion(body(name))
     assert (one.observation_dim, one.action_dim) == SIZES[name]
     assert one._environment.unwrapped.dt == pytest.approx(body(name).seconds)

@@ -25,7 +25,7 @@ from jax.scipy.stats import norm
 from paramax import non_trainable
 
 from nfrl.agents.nf_gcbc import NFGCBC, FlowPolicy, NFGCBCConfig
-from nfrl.agents.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
 from nfrl.data.samplers import GoalBatch
 from nfrl.flows import Coupling, ExpAffine, PLULinear, RealNVP, denoise, sample_at
 from nfrl.networks import MLP, split_trainable

@@ -14,16 +14,16 @@ from jax.scipy.stats import norm
 from nfrl.agents.diffusion_bc import DiffusionBCConfig, kept_shares
 from nfrl.agents.fm_bc import FMBCConfig
 from nfrl.agents.gaussian_bc import GaussianBCConfig
-from nfrl.agents.imitation import ChunkShape
 from nfrl.agents.nf_bc import NFBCConfig
-from nfrl.agents.optimization import AdamW
-from nfrl.agents.time_networks import build_time_network
-from nfrl.agents.unet import UNet, embed_time
+from nfrl.agents.parts.optimization import AdamW
+from nfrl.agents.parts.time_networks import build_time_network
+from nfrl.agents.parts.unet import UNet, embed_time
 from nfrl.data.normalizer import Normalizer, Normalizers
 from nfrl.data.samplers import ChunkBatch
 from nfrl.errors import UserError
+from nfrl.interfaces.imitation import ChunkShape
 from nfrl.networks import count_parameters, split_trainable
-from nfrl.training import checkpoints
+from nfrl.runs import checkpoints
 
 OBSERVATION, ACTION, STEPS, BATCH = 3, 2, 300, 64
 SHAPE = ChunkShape(history=2, predicted=4, executed=2)

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nfrl.benchmarks.mazes import LAYOUTS, MAZES, Layout, find_maze
+from nfrl.benchmarks.mazes.layouts import CELL
+from nfrl.benchmarks.mazes.maze import goal_of
+from nfrl.benchmarks.mazes.point import PointRobot, PointState
 from nfrl.errors import UserError
-from nfrl.mazes import LAYOUTS, MAZES, Layout, find_maze
-from nfrl.mazes.layouts import CELL
-from nfrl.mazes.maze import goal_of
-from nfrl.mazes.point import PointRobot, PointState
 
 BIG = LAYOUTS["big-maze"]
 FREE = {"u-maze": 7, "big-maze": 26, "hardest-maze": 46}

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from nfrl.collect.episode import episode_seeds
-from nfrl.collect.modes import reached_orders
-from nfrl.collect.multimodal_ant import MultimodalAntCollector
+from nfrl.benchmarks.imitation import collect_multimodal_ant
+from nfrl.benchmarks.imitation.collect_modes import reached_orders
+from nfrl.benchmarks.imitation.collect_multimodal_ant import MultimodalAntCollector
+from nfrl.benchmarks.imitation.multimodal_ant import ORDERS, TARGETS, MultimodalAnt
+from nfrl.environments.episode import episode_seeds
 from nfrl.errors import UserError
-from nfrl.simulators.multimodal_ant import ORDERS, TARGETS, MultimodalAnt
 
 
 def teleport(environment, place):
@@ -66,7 +67,7 @@ class Compass:
 @pytest.fixture
 def collector(monkeypatch):
     compass = Compass()
-    monkeypatch.setattr("nfrl.collect.multimodal_ant.load_expert", lambda name: compass)
+    monkeypatch.setattr(collect_multimodal_ant, "load_expert", lambda name: compass)
     collector = MultimodalAntCollector()
     step = collector._environment.step
 

@@ -23,11 +23,11 @@ from nfrl.agents import (
     ReBRACConfig,
     build_agent,
 )
-from nfrl.agents.critics import aggregate, td_target
-from nfrl.agents.diffusion import noise_error, sample, variance_preserving
-from nfrl.agents.implicit_q import expectile_loss
 from nfrl.agents.nf_rlbc import likeliest
-from nfrl.agents.optimization import AdamW, constant_adam, gradient_step, initial_state
+from nfrl.agents.parts.critics import aggregate, td_target
+from nfrl.agents.parts.diffusion import noise_error, sample, variance_preserving
+from nfrl.agents.parts.implicit_q import expectile_loss
+from nfrl.agents.parts.optimization import AdamW, constant_adam, gradient_step, initial_state
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
 from nfrl.errors import UserError

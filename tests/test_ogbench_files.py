@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nfrl.data import ogbench
+from nfrl.data.formats import ogbench
 from nfrl.errors import UserError
 
 

@@ -13,15 +13,16 @@ import pytest
 
 from nfrl.agents import NFRLBCConfig, build_agent
 from nfrl.cli.main import main
-from nfrl.collect.rewarded import RewardedEnvironment, Step
 from nfrl.data.dataset import Dataset
 from nfrl.data.experience import Experience, add, empty_replay
+from nfrl.environments.rewarded import RewardedEnvironment, Step
 from nfrl.errors import UserError
 from nfrl.experiment import DatasetInfo, Experiment, run
-from nfrl.training import checkpoints, online
+from nfrl.runs import checkpoints
+from nfrl.runs.folder import RunFolder
+from nfrl.training import online
 from nfrl.training.offline import OfflineTraining
 from nfrl.training.online import ROLLOUT, OnlineSteps, draw_from_both, go_online, load_online
-from nfrl.training.run import RunFolder
 
 CONFIG = NFRLBCConfig(blocks=1, channels=8, encoder=(8,), condition_dim=4, critic=(8,))
 TASK = "cube-single-play-singletask-task2-v0"

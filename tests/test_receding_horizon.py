@@ -9,15 +9,16 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from nfrl.agents import NFRLBCConfig, receding_horizon
-from nfrl.agents.chunked import Chunked
-from nfrl.agents.imitation import ChunkShape
-from nfrl.agents.receding_horizon import ChunkPolicy
+from nfrl.acting import receding_horizon
+from nfrl.acting.receding_horizon import ChunkPolicy
+from nfrl.agents import NFRLBCConfig
+from nfrl.agents.wrappers.chunked import Chunked
 from nfrl.data.samplers import sample_goals
+from nfrl.environments.worker import STEP
 from nfrl.errors import UserError
 from nfrl.evaluation import rollout
-from nfrl.evaluation.worker import STEP
-from nfrl.tasks.task import Task
+from nfrl.interfaces.imitation import ChunkShape
+from nfrl.task import Task
 
 SHAPE = ChunkShape(history=3, predicted=5, executed=2)
 

@@ -13,14 +13,13 @@ import pytest
 from rich.console import Console
 
 from nfrl.agents.nf_rlbc import NFRLBCConfig
+from nfrl.benchmarks import find_task
 from nfrl.cli.main import main
 from nfrl.errors import UserError
 from nfrl.evaluation.result import wilson_interval
 from nfrl.reports import behaviour, figures
 from nfrl.reports.groups import count, group_records, labels
 from nfrl.reports.page import make_pictures, write_report
-from nfrl.reports.records import append_record, load_records, parse_record
-from nfrl.reports.runs import read_metrics
 from nfrl.reports.style import DPI, group_colours, png
 from nfrl.reports.table import Cell, Table
 from nfrl.reports.tables import (
@@ -34,8 +33,9 @@ from nfrl.reports.tables import (
     variants_table,
     ways_table,
 )
-from nfrl.tasks import find_task
-from nfrl.tasks.task import Task
+from nfrl.runs.records import append_record, load_records, parse_record
+from nfrl.runs.results import read_metrics
+from nfrl.task import Task
 
 CUBE = "cube-single-play-v0"
 SCENE = "scene-play-v0"

@@ -7,8 +7,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from nfrl.agents.parts.tanh_gaussian import LOG_STD_RANGE, TanhGaussian
 from nfrl.agents.sac import SAC, SACConfig
-from nfrl.agents.tanh_gaussian import LOG_STD_RANGE, TanhGaussian
 from nfrl.data.experience import Experience, add, empty_replay, sample
 
 TINY = SACConfig(hidden=(16,), critic_hidden=(16,))

@@ -8,18 +8,18 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 
-from nfrl import simulators
+from nfrl.benchmarks import imitation as simulators
+from nfrl.benchmarks.imitation import pusht, two_blocks
+from nfrl.benchmarks.imitation.collect_modes import entropy, first_contacts, modes
 from nfrl.collect.catalog import recipe
 from nfrl.collect.collectors import open_collector
-from nfrl.collect.episode import episode_seeds, retry_seeds, seed_everything
 from nfrl.collect.make import make_dataset
-from nfrl.collect.modes import entropy, first_contacts, modes
-from nfrl.data import ogbench
+from nfrl.data.formats import ogbench
+from nfrl.environments.episode import episode_seeds, retry_seeds, seed_everything
 from nfrl.evaluation.result import Evaluation
 from nfrl.evaluation.rollout import evaluate
 from nfrl.evaluation.video import record_video
-from nfrl.simulators import pusht, two_blocks
-from nfrl.tasks.task import Task
+from nfrl.task import Task
 
 
 class Counting(gymnasium.Env):

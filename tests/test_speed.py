@@ -1,6 +1,6 @@
 """What training is measured against does the work that it says."""
 
-from nfrl.speed.training import product_loop
+from nfrl.analysis.speed_training import product_loop
 
 
 def test_all_bare_products_are_made_in_every_step():

@@ -13,11 +13,11 @@ from conftest import write_data
 from nfrl.cli import suite
 from nfrl.cli.main import main
 from nfrl.cli.train import plan
-from nfrl.data.ogbench import validation_path
+from nfrl.data.formats.ogbench import validation_path
 from nfrl.errors import UserError
-from nfrl.reports.records import load_records
-from nfrl.suites.jobs import Job, find_suite, known_suites, read_suite
-from nfrl.suites.queue import share_cores, work_through
+from nfrl.launch.jobs import Job, find_suite, known_suites, read_suite
+from nfrl.launch.local import share_cores, work_through
+from nfrl.runs.records import load_records
 
 MAZE = "pointmaze-medium-navigate-v0"
 TINY = (

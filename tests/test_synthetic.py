@@ -7,7 +7,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from nfrl import multimodality
+from nfrl.analysis import multimodality
 from nfrl.data import synthetic
 
 DENSITIES = {

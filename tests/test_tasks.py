@@ -5,7 +5,7 @@ import numpy as np
 import ogbench  # noqa: F401  (registers its environments)
 import pytest
 
-from nfrl.tasks import find_task
+from nfrl.benchmarks import find_task
 
 ARMS = ("cube-single-play-v0", "cube-triple-noisy-v0", "scene-play-v0", "puzzle-4x5-play-v0")
 MAZES = (

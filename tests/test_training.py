@@ -23,10 +23,12 @@ from conftest import COMPILATION_CACHE, write_data
 from nfrl.agents import FMGCBCConfig, GCBCConfig, NFGCBCConfig
 from nfrl.cli.main import main
 from nfrl.data.dataset import Dataset
-from nfrl.data.ogbench import validation_path
+from nfrl.data.formats.ogbench import validation_path
 from nfrl.data.samplers import sample_goals
 from nfrl.errors import UserError
-from nfrl.training import checkpoints, offline
+from nfrl.runs import checkpoints
+from nfrl.runs.folder import RunFolder
+from nfrl.training import offline
 from nfrl.training.offline import (
     NonFiniteLossError,
     OfflineTraining,
@@ -35,7 +37,6 @@ from nfrl.training.offline import (
     take,
     train,
 )
-from nfrl.training.run import RunFolder
 
 MAZE = "pointmaze-medium-navigate-v0"
 AGENTS = {

@@ -16,22 +16,24 @@ import pytest
 from jax.scipy.special import logsumexp
 from jax.scipy.stats import norm
 
-from nfrl.agents import crl, soft_actor
+from nfrl.agents import crl
 from nfrl.agents.crl import CRLConfig
 from nfrl.agents.nf_ugs import NFUGS, NFUGSConfig
+from nfrl.agents.parts import soft_actor
+from nfrl.analysis import exploring_speed
+from nfrl.benchmarks.mazes.layouts import CELL, Layout
+from nfrl.benchmarks.mazes.maze import Maze, goal_of
+from nfrl.benchmarks.mazes.point import PointRobot, PointState
 from nfrl.data import goal_replay as replay
 from nfrl.data.goal_replay import Replay
 from nfrl.data.samplers import GoalBatch
 from nfrl.errors import UserError
-from nfrl.mazes.layouts import CELL, Layout
-from nfrl.mazes.maze import Maze, goal_of
-from nfrl.mazes.point import PointRobot, PointState
 from nfrl.reports.mazes import draw_maze_figures
-from nfrl.speed import exploring_speed
-from nfrl.training import checkpoints, exploring
+from nfrl.runs import checkpoints
+from nfrl.runs.folder import RunFolder
+from nfrl.training import exploring
 from nfrl.training.exploring import ExploreTraining, evaluate, explore, load_explorer
 from nfrl.training.offline import NonFiniteLossError
-from nfrl.training.run import RunFolder
 
 OBSERVATION, ACTION, BATCH = 4, 2, 64
 SMALL = NFUGSConfig(

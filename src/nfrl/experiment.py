@@ -12,6 +12,7 @@ import cattrs
 import jax
 import numpy as np
 
+from nfrl.acting.acting import Policy, batched_policy
 from nfrl.agents import (
     AGENTS,
     GOAL_CONDITIONED,
@@ -19,23 +20,26 @@ from nfrl.agents import (
     AgentConfig,
     build_agent,
 )
-from nfrl.agents.acting import Policy, batched_policy
-from nfrl.collect import resolve, rewards
-from nfrl.collect.rewarded import RewardedEnvironment
-from nfrl.data import demonstrations, ogbench
+from nfrl.analysis import sampling_milliseconds
+from nfrl.benchmarks import find_task
+from nfrl.benchmarks.ogbench import rewards
+from nfrl.benchmarks.presets import BEYOND_PAPER
+from nfrl.collect import resolve
+from nfrl.data import demonstrations
 from nfrl.data.dataset import Dataset
+from nfrl.data.formats import ogbench
+from nfrl.environments.rewarded import RewardedEnvironment
+from nfrl.environments.slots import make_environment
 from nfrl.errors import UserError
 from nfrl.evaluation.result import Evaluation
 from nfrl.evaluation.rollout import evaluate
-from nfrl.evaluation.slots import make_environment
 from nfrl.evaluation.video import VideoUnavailable, record_video
 from nfrl.files import write_atomically
 from nfrl.networks import count_parameters
 from nfrl.progress import Update, progress
-from nfrl.provenance import device, provenance, provenance_of
-from nfrl.speed import sampling_milliseconds
-from nfrl.tasks import find_task
-from nfrl.tasks.task import Task
+from nfrl.runs.folder import RunFolder, is_exploration
+from nfrl.runs.provenance import device, provenance, provenance_of
+from nfrl.task import Task
 from nfrl.training.offline import (
     NonFiniteLossError,
     OfflineTraining,
@@ -44,8 +48,6 @@ from nfrl.training.offline import (
     train,
 )
 from nfrl.training.online import OnlineSteps, check_chunk, go_online, load_online
-from nfrl.training.presets import BEYOND_PAPER
-from nfrl.training.run import RunFolder, is_exploration
 
 SAMPLED_STATES, SAMPLES_PER_STATE = 12, 200
 
@@ -395,7 +397,7 @@ def _load_demonstrations(experiment: Experiment, path: Path) -> tuple[Dataset, D
         )
     if experiment.task == "pusht":
         # Published demonstrations say where the disc is to go in pixels.
-        from nfrl.simulators.pusht import actions_of
+        from nfrl.benchmarks.imitation.pusht import actions_of
 
         found = dataclasses.replace(found, actions=actions_of(found.actions))
     largest = float(np.abs(found.actions).max())

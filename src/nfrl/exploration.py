@@ -10,16 +10,16 @@ from typing import Any, cast
 import cattrs
 
 from nfrl.agents import EXPLORERS
-from nfrl.agents.explorer import Explorer, ExplorerConfig
+from nfrl.benchmarks.mazes import find_maze
 from nfrl.errors import UserError
 from nfrl.experiment import CONVERTER, finished_result, run_folders
-from nfrl.mazes import find_maze
+from nfrl.interfaces.explorer import Explorer, ExplorerConfig
 from nfrl.networks import count_parameters
 from nfrl.progress import progress
-from nfrl.provenance import provenance, provenance_of
+from nfrl.runs.folder import RunFolder
+from nfrl.runs.provenance import provenance, provenance_of
 from nfrl.training.exploring import ExploreTraining, buffer_bytes, explore, load_explorer
 from nfrl.training.offline import NonFiniteLossError, latest_step
-from nfrl.training.run import RunFolder
 
 
 @dataclasses.dataclass(frozen=True)

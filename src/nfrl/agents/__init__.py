@@ -5,9 +5,7 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from nfrl.agents.agent import Agent, AgentConfig
 from nfrl.agents.bc import BCConfig
-from nfrl.agents.chunked import Chunked
 from nfrl.agents.crl import CRLConfig
 from nfrl.agents.diffusion_bc import DiffusionBCConfig
 from nfrl.agents.fm_bc import FMBCConfig
@@ -17,18 +15,20 @@ from nfrl.agents.gaussian_bc import GaussianBCConfig
 from nfrl.agents.gcbc import GCBCConfig
 from nfrl.agents.idql import IDQLConfig
 from nfrl.agents.ifql import IFQLConfig
-from nfrl.agents.imitation import ImitationConfig
 from nfrl.agents.iql import IQLConfig
 from nfrl.agents.nf_bc import NFBCConfig
 from nfrl.agents.nf_gcbc import NFGCBCConfig
 from nfrl.agents.nf_rlbc import NFRLBCConfig
 from nfrl.agents.nf_ugs import NFUGSConfig
-from nfrl.agents.partial_goals import GoalSeeking, PartialGoals
 from nfrl.agents.rebrac import ReBRACConfig
-from nfrl.agents.standardized import Standardized
+from nfrl.agents.wrappers.chunked import Chunked
+from nfrl.agents.wrappers.partial_goals import GoalSeeking, PartialGoals
+from nfrl.agents.wrappers.standardized import Standardized
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizer, Normalizers
 from nfrl.data.samplers import sample_chunk_transitions, sample_goals
+from nfrl.interfaces.agent import Agent, AgentConfig
+from nfrl.interfaces.imitation import ImitationConfig
 
 GOAL_CONDITIONED: dict[str, type[AgentConfig]] = {
     "nf-gcbc": NFGCBCConfig,

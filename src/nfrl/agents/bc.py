@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.chunked import Chunkable
-from nfrl.agents.gaussian import mean_network, unit_log_prob
-from nfrl.agents.optimization import AdamW, constant_adam, gradient_step, initial_state
+from nfrl.agents.parts.gaussian import mean_network, unit_log_prob
+from nfrl.agents.parts.optimization import AdamW, constant_adam, gradient_step, initial_state
+from nfrl.agents.wrappers.chunked import Chunkable
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
 from nfrl.networks import MLP

@@ -18,8 +18,8 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.optimization import gradient_step, initial_state
-from nfrl.agents.soft_actor import (
+from nfrl.agents.parts.optimization import gradient_step, initial_state
+from nfrl.agents.parts.soft_actor import (
     GaussianActor,
     SoftActorState,
     constant_rate,

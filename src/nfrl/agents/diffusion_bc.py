@@ -15,14 +15,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.imitation import ChunkShape, draw_chunks, flat_histories, to_actions
-from nfrl.agents.optimization import AdamW, gradient_step, initial_state
-from nfrl.agents.time_networks import NetworkKind, TimeMLP, build_time_network
-from nfrl.agents.unet import UNet
+from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.parts.time_networks import NetworkKind, TimeMLP, build_time_network
+from nfrl.agents.parts.unet import UNet
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
 from nfrl.data.samplers import ChunkBatch
 from nfrl.errors import UserError
+from nfrl.interfaces.imitation import ChunkShape, draw_chunks, flat_histories, to_actions
 from nfrl.networks import split_trainable
 
 

@@ -1,6 +1,6 @@
 """FM-BC: imitation of chunks of actions with flow matching.
 
-The loss and the integration are those of :mod:`nfrl.agents.flow_matching`, on whole chunks.
+The loss and the integration are those of :mod:`nfrl.agents.parts.flow_matching`, on whole chunks.
 """
 
 import dataclasses
@@ -10,15 +10,15 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_positive
-from nfrl.agents.flow_matching import integrate, matching_error
-from nfrl.agents.imitation import ChunkShape, draw_chunks, flat_histories, to_actions
-from nfrl.agents.optimization import AdamW, gradient_step, initial_state
-from nfrl.agents.time_networks import NetworkKind, TimeMLP, build_time_network
-from nfrl.agents.unet import UNet
+from nfrl.agents.parts.flow_matching import integrate, matching_error
+from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.parts.time_networks import NetworkKind, TimeMLP, build_time_network
+from nfrl.agents.parts.unet import UNet
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
 from nfrl.data.samplers import ChunkBatch
+from nfrl.interfaces.agent import check_positive
+from nfrl.interfaces.imitation import ChunkShape, draw_chunks, flat_histories, to_actions
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """FM-GCBC: goal-conditioned imitation with flow matching and a fully connected velocity field.
 
-The loss and the integration are those of :mod:`nfrl.agents.flow_matching`.
+The loss and the integration are those of :mod:`nfrl.agents.parts.flow_matching`.
 """
 
 import dataclasses
@@ -11,12 +11,12 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_discount, check_positive, check_temperature
-from nfrl.agents.flow_matching import VelocityField, integrate, matching_error
-from nfrl.agents.optimization import AdamW, gradient_step, initial_state
-from nfrl.agents.partial_goals import GoalSeeking
+from nfrl.agents.parts.flow_matching import VelocityField, integrate, matching_error
+from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.wrappers.partial_goals import GoalSeeking
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
+from nfrl.interfaces.agent import check_discount, check_positive, check_temperature
 
 
 @dataclasses.dataclass(frozen=True)

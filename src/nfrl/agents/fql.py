@@ -1,7 +1,7 @@
 """FQL: an imitating flow, and a one-step policy that is distilled from it and maximises Q.
 
-Park et al. (2025), with the flow mu_v of :mod:`nfrl.agents.flow_matching` and the one-step policy
-mu(s, z), z ~ N(0, I):
+Park et al. (2025), with the flow mu_v of :mod:`nfrl.agents.parts.flow_matching`
+and the one-step policy mu(s, z), z ~ N(0, I):
 
     critic:    min (Q_i(s, a) - [r + discount * mask * mean_j Qbar_j(s', a')])^2,  a' = mu(s', z)
     flow:      flow matching of the data's actions
@@ -19,19 +19,19 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_discount, check_positive, check_unit
-from nfrl.agents.chunked import Chunkable
-from nfrl.agents.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
-from nfrl.agents.flow_matching import VelocityField, integrate, matching_error
-from nfrl.agents.optimization import (
+from nfrl.agents.parts.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
+from nfrl.agents.parts.flow_matching import VelocityField, integrate, matching_error
+from nfrl.agents.parts.optimization import (
     AdamW,
     constant_adam,
     gradient_step,
     initial_state,
     join_metrics,
 )
+from nfrl.agents.wrappers.chunked import Chunkable
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
+from nfrl.interfaces.agent import check_discount, check_positive, check_unit
 from nfrl.networks import MLP
 
 

@@ -12,11 +12,17 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.imitation import ChunkShape, draw_chunks, flat_chunks, flat_histories, to_actions
-from nfrl.agents.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
 from nfrl.data.samplers import ChunkBatch
+from nfrl.interfaces.imitation import (
+    ChunkShape,
+    draw_chunks,
+    flat_chunks,
+    flat_histories,
+    to_actions,
+)
 from nfrl.networks import MLP
 
 LOG_STD_RANGE = (-5.0, 2.0)

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_discount
-from nfrl.agents.gaussian import mean_network, unit_log_prob
-from nfrl.agents.optimization import AdamW, gradient_step, initial_state
-from nfrl.agents.partial_goals import GoalSeeking
+from nfrl.agents.parts.gaussian import mean_network, unit_log_prob
+from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.wrappers.partial_goals import GoalSeeking
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
+from nfrl.interfaces.agent import check_discount
 from nfrl.networks import MLP
 
 

@@ -1,7 +1,7 @@
 """IDQL: implicit Q-learning, and the best of many actions of an imitating diffusion.
 
-Hansen-Estruch et al. (2023); value and critic as in :mod:`nfrl.agents.implicit_q`, the policy as
-in :mod:`nfrl.agents.diffusion`, and
+Hansen-Estruch et al. (2023); value and critic as in :mod:`nfrl.agents.parts.implicit_q`, the
+policy as in :mod:`nfrl.agents.parts.diffusion`, and
 
     a = argmax_{a_1, ..., a_N ~ pi(. | s)} min_i Qbar_i(s, a_n)
 
@@ -17,13 +17,13 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_positive
-from nfrl.agents.critics import follow
-from nfrl.agents.diffusion import NoisePredictor, noise_error, sample, variance_preserving
-from nfrl.agents.implicit_q import ImplicitQ, ImplicitQConfig, States, best_action
-from nfrl.agents.optimization import AdamW, gradient_step, initial_state, join_metrics
+from nfrl.agents.parts.critics import follow
+from nfrl.agents.parts.diffusion import NoisePredictor, noise_error, sample, variance_preserving
+from nfrl.agents.parts.implicit_q import ImplicitQ, ImplicitQConfig, States, best_action
+from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state, join_metrics
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
+from nfrl.interfaces.agent import check_positive
 
 
 @dataclasses.dataclass(frozen=True)

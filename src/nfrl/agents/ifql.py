@@ -1,7 +1,7 @@
 """IFQL: implicit Q-learning, and the best of many actions of an imitating flow.
 
 The flow variant of IDQL (Park et al., 2025, FQL, section 5.1); value and critic as in
-:mod:`nfrl.agents.implicit_q`, the policy as in :mod:`nfrl.agents.flow_matching`, and
+:mod:`nfrl.agents.parts.implicit_q`, the policy as in :mod:`nfrl.agents.parts.flow_matching`, and
 
     a = argmax_{a_1, ..., a_N ~ pi(. | s)} min_i Q_i(s, a_n)
 """
@@ -15,12 +15,12 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_positive
-from nfrl.agents.flow_matching import VelocityField, integrate, matching_error
-from nfrl.agents.implicit_q import ImplicitQ, ImplicitQConfig, States, best_action
-from nfrl.agents.optimization import gradient_step, initial_state, join_metrics
+from nfrl.agents.parts.flow_matching import VelocityField, integrate, matching_error
+from nfrl.agents.parts.implicit_q import ImplicitQ, ImplicitQConfig, States, best_action
+from nfrl.agents.parts.optimization import gradient_step, initial_state, join_metrics
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
+from nfrl.interfaces.agent import check_positive
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """IQL: implicit Q-learning, and a policy that imitates the better actions more.
 
-Kostrikov et al. (2022); value and critic as in :mod:`nfrl.agents.implicit_q`, and
+Kostrikov et al. (2022); value and critic as in :mod:`nfrl.agents.parts.implicit_q`, and
 
     actor:   max E_D min(exp(alpha [min_i Q_i(s, a) - V(s)]), 100) log N(a; mu(s), I)
 
@@ -16,9 +16,9 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.gaussian import mean_network, unit_log_prob
-from nfrl.agents.implicit_q import ImplicitQ, ImplicitQConfig, States
-from nfrl.agents.optimization import gradient_step, initial_state, join_metrics
+from nfrl.agents.parts.gaussian import mean_network, unit_log_prob
+from nfrl.agents.parts.implicit_q import ImplicitQ, ImplicitQConfig, States
+from nfrl.agents.parts.optimization import gradient_step, initial_state, join_metrics
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
 from nfrl.networks import MLP

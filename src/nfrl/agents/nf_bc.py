@@ -14,14 +14,20 @@ import optax
 from flowjax.distributions import AbstractDistribution
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_positive
-from nfrl.agents.flow_policy import FlowPolicyConfig
-from nfrl.agents.imitation import ChunkShape, draw_chunks, flat_chunks, flat_histories, to_actions
-from nfrl.agents.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.parts.flow_policy import FlowPolicyConfig
+from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
 from nfrl.data.samplers import ChunkBatch
 from nfrl.flows import denoise
+from nfrl.interfaces.agent import check_positive
+from nfrl.interfaces.imitation import (
+    ChunkShape,
+    draw_chunks,
+    flat_chunks,
+    flat_histories,
+    to_actions,
+)
 from nfrl.networks import MLP
 
 

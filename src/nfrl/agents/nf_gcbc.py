@@ -9,12 +9,12 @@ import equinox as eqx
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_discount, check_temperature
-from nfrl.agents.flow_policy import FlowPolicy, FlowPolicyConfig
-from nfrl.agents.optimization import AdamW, gradient_step, initial_state
-from nfrl.agents.partial_goals import GoalSeeking
+from nfrl.agents.parts.flow_policy import FlowPolicy, FlowPolicyConfig
+from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.wrappers.partial_goals import GoalSeeking
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
+from nfrl.interfaces.agent import check_discount, check_temperature
 
 
 @dataclasses.dataclass(frozen=True)

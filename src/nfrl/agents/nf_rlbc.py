@@ -21,21 +21,21 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.agent import check_discount, check_positive, check_unit
-from nfrl.agents.chunked import Chunkable
-from nfrl.agents.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
-from nfrl.agents.flow_policy import FlowPolicy, FlowPolicyConfig
-from nfrl.agents.optimization import (
+from nfrl.agents.parts.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
+from nfrl.agents.parts.flow_policy import FlowPolicy, FlowPolicyConfig
+from nfrl.agents.parts.optimization import (
     AdamW,
     constant_adam,
     gradient_step,
     initial_state,
     join_metrics,
 )
+from nfrl.agents.wrappers.chunked import Chunkable
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
 from nfrl.errors import UserError
 from nfrl.flows import denoise
+from nfrl.interfaces.agent import check_discount, check_positive, check_unit
 
 # Data clipped to this leave a flow's density finite next to a bound (the code's value).
 ACTION_LIMIT = 1 - 1e-5

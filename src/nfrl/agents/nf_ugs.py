@@ -18,8 +18,8 @@ import optax
 from flowjax.distributions import AbstractDistribution
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.optimization import gradient_step, initial_state
-from nfrl.agents.soft_actor import (
+from nfrl.agents.parts.optimization import gradient_step, initial_state
+from nfrl.agents.parts.soft_actor import (
     ActorKind,
     FlowActor,
     GaussianActor,

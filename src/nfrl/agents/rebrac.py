@@ -19,19 +19,19 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from nfrl.agents.agent import check_discount, check_positive, check_unit
-from nfrl.agents.chunked import Chunkable
-from nfrl.agents.critics import Critic, aggregate, follow, td_loss, td_target
-from nfrl.agents.gaussian import mean_network
-from nfrl.agents.optimization import (
+from nfrl.agents.parts.critics import Critic, aggregate, follow, td_loss, td_target
+from nfrl.agents.parts.gaussian import mean_network
+from nfrl.agents.parts.optimization import (
     AdamW,
     constant_adam,
     gradient_step,
     initial_state,
     join_metrics,
 )
+from nfrl.agents.wrappers.chunked import Chunkable
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
+from nfrl.interfaces.agent import check_discount, check_positive, check_unit
 from nfrl.networks import MLP
 
 

@@ -15,8 +15,8 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.optimization import gradient_step, initial_state
-from nfrl.agents.tanh_gaussian import TanhGaussian
+from nfrl.agents.parts.optimization import gradient_step, initial_state
+from nfrl.agents.parts.tanh_gaussian import TanhGaussian
 from nfrl.data.experience import Experience
 from nfrl.networks import MLP
 

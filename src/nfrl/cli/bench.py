@@ -13,18 +13,18 @@ from rich.console import Console
 from rich.table import Table
 
 from nfrl.agents import AGENTS, EXPLORERS, build_agent
+from nfrl.analysis import collecting_speed, exploring_speed, sampling_milliseconds, training_speed
+from nfrl.analysis.multimodality import DENSITIES, MODELS, compare, true_samples
+from nfrl.benchmarks import find_task
+from nfrl.benchmarks.mazes import find_maze
+from nfrl.benchmarks.presets import SUITES, Preset, PresetName, find_exploration, find_preset
 from nfrl.collect.catalog import RECIPES
 from nfrl.errors import UserError, unknown_name
 from nfrl.files import write_atomically, write_json
-from nfrl.mazes import find_maze
-from nfrl.multimodality import DENSITIES, MODELS, compare, true_samples
 from nfrl.progress import progress
-from nfrl.provenance import device, provenance
 from nfrl.reports.modes import mode_samples
 from nfrl.reports.style import png
-from nfrl.speed import collecting_speed, exploring_speed, sampling_milliseconds, training_speed
-from nfrl.tasks import find_task
-from nfrl.training.presets import SUITES, Preset, PresetName, find_exploration, find_preset
+from nfrl.runs.provenance import device, provenance
 
 # Sizes of cube-single: neither needs the simulator to be started.
 OBSERVATION_DIM, ACTION_DIM = 28, 5

@@ -13,16 +13,16 @@ import tyro
 from nfrl.agents.sac import SACConfig
 from nfrl.collect.expert_policy import expert_folder, find_expert, read_expert
 from nfrl.collect.expert_score import describe, score, walk
-from nfrl.collect.locomotion import BODIES, Body, body
+from nfrl.environments.locomotion import BODIES, Body, body
 from nfrl.errors import UserError, unknown_name
 from nfrl.files import write_atomically, write_json
 from nfrl.progress import progress
-from nfrl.provenance import provenance, provenance_of
 from nfrl.reports.behaviour import directions
 from nfrl.reports.style import png
-from nfrl.training.checkpoints import steps_in
+from nfrl.runs.checkpoints import steps_in
+from nfrl.runs.folder import RunFolder
+from nfrl.runs.provenance import provenance, provenance_of
 from nfrl.training.experts import EXPERTS, OnlineTraining, train_expert, write_expert
-from nfrl.training.run import RunFolder
 
 USAGE = """usage: nfrl collect expert NAME [options]
        nfrl collect score NAME [options]

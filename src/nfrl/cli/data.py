@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from nfrl.collect.make import make_dataset
-from nfrl.data import ogbench
+from nfrl.data.formats import ogbench
 from nfrl.errors import UserError
 
 

@@ -9,7 +9,7 @@ import tyro
 
 from nfrl.cli.report import show
 from nfrl.cli.suite import work
-from nfrl.suites.jobs import Job
+from nfrl.launch.jobs import Job
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,16 +8,16 @@ from typing import Annotated, Any, Generic
 import jax.random as jr
 import tyro
 
+from nfrl.analysis.confidence import measure
 from nfrl.cli.train import AgentConfigT, check_variant, check_workers, describe
-from nfrl.confidence import measure
 from nfrl.errors import UserError
 from nfrl.experiment import Experiment, load_data, load_trained, score
 from nfrl.files import write_atomically, write_json
-from nfrl.provenance import provenance
 from nfrl.reports.confidence import confidence as draw
 from nfrl.reports.style import png
+from nfrl.runs.folder import RunFolder, is_exploration
+from nfrl.runs.provenance import provenance
 from nfrl.training.offline import latest_step
-from nfrl.training.run import RunFolder, is_exploration
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,17 +8,17 @@ from typing import Any, Generic, TypeVar
 import tyro
 
 from nfrl.agents import EXPLORERS
-from nfrl.agents.soft_actor import ActorKind
+from nfrl.agents.parts.soft_actor import ActorKind
+from nfrl.benchmarks.mazes import find_maze
+from nfrl.benchmarks.presets import PresetName, find_exploration
 from nfrl.cli.finishing import finishing
 from nfrl.errors import UserError
 from nfrl.exploration import Exploration
 from nfrl.exploration import run as run_exploration
-from nfrl.mazes import find_maze
 from nfrl.reports.mazes import draw_maze_figures
-from nfrl.reports.records import append_record
+from nfrl.runs.folder import RunFolder
+from nfrl.runs.records import append_record
 from nfrl.training.exploring import ExploreTraining
-from nfrl.training.presets import PresetName, find_exploration
-from nfrl.training.run import RunFolder
 
 AgentConfigT = TypeVar("AgentConfigT")
 

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nfrl.reports.records import append_record
+from nfrl.runs.folder import RunFolder
+from nfrl.runs.records import append_record
 from nfrl.training.offline import NonFiniteLossError
-from nfrl.training.run import RunFolder
 
 
 @contextlib.contextmanager

@@ -8,11 +8,11 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from nfrl.benchmarks import find_task
 from nfrl.errors import UserError
 from nfrl.reports.page import write_report
-from nfrl.reports.records import load_records
 from nfrl.reports.tables import all_tables, update_readme
-from nfrl.tasks import find_task
+from nfrl.runs.records import load_records
 
 
 @dataclasses.dataclass(frozen=True)

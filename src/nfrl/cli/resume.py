@@ -12,7 +12,7 @@ from nfrl.cli.train import check_workers, finish
 from nfrl.errors import UserError
 from nfrl.experiment import Experiment
 from nfrl.exploration import Exploration
-from nfrl.training.run import RunFolder, is_exploration
+from nfrl.runs.folder import RunFolder, is_exploration
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,9 +14,9 @@ from rich.table import Table
 
 from nfrl.cli.train import Plan, plan
 from nfrl.errors import UserError, unknown_name
+from nfrl.launch.jobs import Job, find_suite, known_suites, read_suite
+from nfrl.launch.local import work_through
 from nfrl.progress import progress
-from nfrl.suites.jobs import Job, find_suite, known_suites, read_suite
-from nfrl.suites.queue import work_through
 
 USAGE = """usage: nfrl suite run|status SUITE [options]
        nfrl suite list

@@ -8,11 +8,11 @@ import tyro
 from rich.console import Console
 from rich.table import Column, Table
 
+from nfrl.benchmarks import TASKS, Task
 from nfrl.collect.catalog import RECIPES
 from nfrl.collect.expert_policy import is_there
-from nfrl.data.ogbench import dataset_path
+from nfrl.data.formats.ogbench import dataset_path
 from nfrl.errors import unknown_name
-from nfrl.tasks import TASKS, Task
 
 
 @dataclasses.dataclass(frozen=True)

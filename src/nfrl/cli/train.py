@@ -11,18 +11,18 @@ import jax.random as jr
 import tyro
 
 from nfrl.agents import AGENTS, EXPLORERS, AgentConfig, build_agent
+from nfrl.benchmarks import Task, find_task
+from nfrl.benchmarks.mazes import MAZES
+from nfrl.benchmarks.presets import PRESETS, PresetName, find_preset
 from nfrl.cli import explore
 from nfrl.cli.finishing import finishing
 from nfrl.collect.resolve import find_or_make
 from nfrl.errors import UserError, unknown_name
 from nfrl.experiment import Experiment, check_fits, describe_dataset, run_folders
 from nfrl.experiment import run as run_experiment
-from nfrl.mazes import MAZES
-from nfrl.reports.records import append_record
-from nfrl.tasks import Task, find_task
+from nfrl.runs.folder import RunFolder
+from nfrl.runs.records import append_record
 from nfrl.training.offline import OfflineTraining
-from nfrl.training.presets import PRESETS, PresetName, find_preset
-from nfrl.training.run import RunFolder
 
 # They learn from any transitions; the others need the data's next actions or have no use for more.
 ONLINE = ("nf-rlbc", "fql")

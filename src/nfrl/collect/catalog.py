@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from nfrl.data import ogbench
+from nfrl.data.formats import ogbench
 from nfrl.errors import unknown_name
 
 Family = Literal["manipulation", "maze", "soccer", "pusht", "two-blocks", "multimodal-ant"]

@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 
 from nfrl.collect.catalog import Recipe
-from nfrl.collect.episode import Episode
+from nfrl.environments.episode import Episode
 
 
 class Collector(Protocol):
@@ -28,26 +28,26 @@ def open_collector(recipe: Recipe) -> Collector:
     # Imported here: each brings its own simulator, and a worker needs one of them.
     match recipe.family:
         case "manipulation":
-            from nfrl.collect.manipulation import ManipulationCollector
+            from nfrl.benchmarks.ogbench.manipulation import ManipulationCollector
 
             return ManipulationCollector(recipe)
         case "maze":
-            from nfrl.collect.mazes import MazeCollector
+            from nfrl.benchmarks.ogbench.mazes import MazeCollector
 
             return MazeCollector(recipe)
         case "soccer":
-            from nfrl.collect.soccer import SoccerCollector
+            from nfrl.benchmarks.ogbench.soccer import SoccerCollector
 
             return SoccerCollector(recipe)
         case "pusht":
-            from nfrl.collect.pusht import PushTCollector
+            from nfrl.benchmarks.imitation.collect_pusht import PushTCollector
 
             return PushTCollector()
         case "two-blocks":
-            from nfrl.collect.two_blocks import TwoBlocksCollector
+            from nfrl.benchmarks.imitation.collect_two_blocks import TwoBlocksCollector
 
             return TwoBlocksCollector()
         case "multimodal-ant":
-            from nfrl.collect.multimodal_ant import MultimodalAntCollector
+            from nfrl.benchmarks.imitation.collect_multimodal_ant import MultimodalAntCollector
 
             return MultimodalAntCollector()

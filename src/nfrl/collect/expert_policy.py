@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from nfrl.collect.locomotion import body
-from nfrl.data import ogbench
+from nfrl.data.formats import ogbench
+from nfrl.environments.locomotion import body
 from nfrl.errors import UserError
 
 SHIPPED = Path(__file__).with_name("experts")
@@ -24,7 +24,7 @@ class ExpertPolicy:
     """The mode of a tanh-Gaussian policy: tanh of the first half of a ReLU network's output.
 
     Args:
-        weights: Per layer (inputs, outputs) float32, as `nfrl.networks.Linear` stores them.
+        weights: Per layer (inputs, outputs) float32, as `nfrl.networks.layers.Linear` stores them.
         biases: Per layer (outputs,) float32.
     """
 

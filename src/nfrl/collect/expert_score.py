@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nfrl.collect.locomotion import Body, Locomotion
+from nfrl.environments.locomotion import Body, Locomotion
 
 Policy = Callable[[NDArray], NDArray]
 

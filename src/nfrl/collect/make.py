@@ -17,8 +17,8 @@ from pathlib import Path
 from nfrl.collect import parts
 from nfrl.collect.catalog import Recipe, recipe
 from nfrl.collect.collectors import Collector, open_collector
-from nfrl.collect.episode import SPLITS, episode_seeds
 from nfrl.collect.parts import Plan, Shard
+from nfrl.environments.episode import SPLITS, episode_seeds
 from nfrl.errors import UserError
 from nfrl.progress import progress as show_progress
 
@@ -52,7 +52,7 @@ def make_dataset(
             tenth as many, at least one.
         seed: Non-negative.
         workers: Processes; by default one per processor core.
-        path: The training file; by default `nfrl.data.ogbench.dataset_path`.
+        path: The training file; by default `nfrl.data.formats.ogbench.dataset_path`.
         steps: Rows per episode, at least 2; by default the data set's own. Other numbers need a
             path, since their files have no name of their own.
         progress: Show a bar, or lines where there is no terminal, on standard error.

@@ -20,11 +20,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 import nfrl
+from nfrl.benchmarks.imitation.collect_modes import modes
 from nfrl.collect.catalog import REVISION, Recipe
-from nfrl.collect.episode import Episode
 from nfrl.collect.expert_policy import find_expert
-from nfrl.collect.modes import modes
-from nfrl.data import ogbench
+from nfrl.data.formats import ogbench
+from nfrl.environments.episode import Episode
 from nfrl.errors import UserError
 from nfrl.files import write_atomically, write_json
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from nfrl.collect.catalog import RECIPES, recipe
 from nfrl.collect.expert_policy import find_expert
 from nfrl.collect.make import make_dataset
-from nfrl.data import ogbench
+from nfrl.data.formats import ogbench
 from nfrl.errors import UserError
 
 DOWNLOAD_TIMEOUT = 30.0  # seconds without a byte

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from nfrl.data import ogbench
+from nfrl.data.formats import ogbench
 
 Label = Callable[[Mapping[str, np.ndarray]], tuple[np.ndarray, np.ndarray]]
 """``label(arrays) -> (rewards, masks)``, each of shape (rows,)."""
@@ -80,7 +80,7 @@ class Dataset(eqx.Module):
         """Load and validate an OGBench file.
 
         Args:
-            path: The file; see :func:`nfrl.data.ogbench.load` for its errors.
+            path: The file; see :func:`nfrl.data.formats.ogbench.load` for its errors.
             label: Gives rewards and masks to a file's arrays; None for data without rewards.
         """
         arrays = ogbench.load(path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nfrl.data.ogbench import DataError
+from nfrl.data.formats.ogbench import DataError
 
 if TYPE_CHECKING:
     from nfrl.data.dataset import Dataset
@@ -134,15 +134,15 @@ def read(path: Path | str, observation_keys: Sequence[str] | None = None) -> Dem
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder")
     if (path / ".zgroup").is_file() or (path / "zarr.json").is_file():
-        from nfrl.data.zarr_buffer import read_zarr
+        from nfrl.data.formats.zarr_buffer import read_zarr
 
         return read_zarr(path, observation_keys)
     if (path / "meta" / "info.json").is_file():
-        from nfrl.data.lerobot import read_lerobot
+        from nfrl.data.formats.lerobot import read_lerobot
 
         return read_lerobot(path, observation_keys)
     if any((folder / "metadata.json").is_file() for folder in (path, path / "data")):
-        from nfrl.data.minari_files import read_minari
+        from nfrl.data.formats.minari_files import read_minari
 
         return read_minari(path, observation_keys)
     raise DataError(
@@ -153,7 +153,7 @@ def read(path: Path | str, observation_keys: Sequence[str] | None = None) -> Dem
 
 def read_ogbench(path: Path) -> Demonstrations:
     """Read an OGBench file, without the final observations, which no action follows."""
-    from nfrl.data import ogbench
+    from nfrl.data.formats import ogbench
 
     arrays = ogbench.load(path)
     kept = ~arrays["terminals"]

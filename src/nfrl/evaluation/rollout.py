@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from nfrl.evaluation.pool import Pool
+from nfrl.environments.pool import Pool
+from nfrl.environments.worker import IDLE, RESET, STEP
 from nfrl.evaluation.result import Evaluation
-from nfrl.evaluation.worker import IDLE, RESET, STEP
 from nfrl.progress import Update
 from nfrl.progress import progress as show_progress
-from nfrl.tasks.task import Task
+from nfrl.task import Task
 
 Policy = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """``policy(observations, goals, episodes, times) -> actions`` for a batch of n environments.

@@ -7,11 +7,11 @@ from typing import Any
 import imageio.v2 as imageio
 import numpy as np
 
+from nfrl.environments.pool import Pool, WorkerError
 from nfrl.errors import UserError
-from nfrl.evaluation.pool import Pool, WorkerError
 from nfrl.evaluation.rollout import Count, Episode, Policy, play
 from nfrl.progress import progress as show_progress
-from nfrl.tasks.task import Task
+from nfrl.task import Task
 
 _FRAMES_A_SECOND = 15
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nfrl.evaluation.result import wilson_interval, wilson_mean_interval
-from nfrl.reports.records import Record
+from nfrl.runs.records import Record
 
 MOST_GOALS = 12
 """Up to so many goals a report shows each one's score."""

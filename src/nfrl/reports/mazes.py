@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from nfrl.errors import UserError
 from nfrl.files import write_atomically
 from nfrl.reports.groups import count
-from nfrl.reports.runs import read_arrays, read_metrics
 from nfrl.reports.style import (
     BAD,
     GOOD,
@@ -25,8 +24,9 @@ from nfrl.reports.style import (
     new_figure,
     png,
 )
+from nfrl.runs.results import read_arrays, read_metrics
 
-CELL = 4.0  # units of length, as in nfrl.mazes.layouts, which needs JAX
+CELL = 4.0  # units of length, as in nfrl.benchmarks.mazes.layouts, which needs JAX
 _LOWEST = 12.0  # nats below its top at which a density's colours end
 _DIMENSIONS = {"steps": 1, "visits": 3, "commanded": 3, "q": 4, "coverage": 3, "walls": 2}
 

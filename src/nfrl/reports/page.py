@@ -12,16 +12,16 @@ from string import Template
 import numpy as np
 from matplotlib.figure import Figure
 
+from nfrl.benchmarks import find_task
 from nfrl.errors import UserError
 from nfrl.files import write_atomically
 from nfrl.reports import behaviour, figures, mazes
 from nfrl.reports.groups import Group, compared, group_records, labels
-from nfrl.reports.records import Record, find_sources, load_records
-from nfrl.reports.runs import Run, find_runs
 from nfrl.reports.style import group_colours, png
 from nfrl.reports.table import Cell, Table, escape_markdown
 from nfrl.reports.tables import FindTask, all_tables, paper_scores, task_measure
-from nfrl.tasks import find_task
+from nfrl.runs.records import Record, find_sources, load_records
+from nfrl.runs.results import Run, find_runs
 
 MAZE_CAPTIONS = {
     "coverage": "cells seen and success as it explored.",

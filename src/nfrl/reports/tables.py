@@ -10,9 +10,9 @@ from types import MappingProxyType
 from nfrl.errors import UserError, unknown_name
 from nfrl.files import write_atomically
 from nfrl.reports.groups import MOST_GOALS, Group, Interval, compared, count, group_records, labels
-from nfrl.reports.records import Record
 from nfrl.reports.table import Cell, Table
-from nfrl.tasks.task import Task
+from nfrl.runs.records import Record
+from nfrl.task import Task
 
 FindTask = Callable[[str], Task]
 

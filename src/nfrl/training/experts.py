@@ -20,17 +20,17 @@ import numpy as np
 import safetensors.numpy
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.optimization import mean_metrics
+from nfrl.agents.parts.optimization import mean_metrics
+from nfrl.agents.parts.tanh_gaussian import TanhGaussian
 from nfrl.agents.sac import SAC, SACConfig
-from nfrl.agents.tanh_gaussian import TanhGaussian
-from nfrl.collect.locomotion import Body
-from nfrl.collect.locomotion_pool import Outcome, Pool
 from nfrl.data.experience import Experience, Replay, add, empty_replay, sample
+from nfrl.environments.locomotion import Body
+from nfrl.environments.locomotion_pool import Outcome, Pool
 from nfrl.errors import UserError
 from nfrl.files import write_atomically
-from nfrl.training import checkpoints
-from nfrl.training.interruption import interruption
-from nfrl.training.run import RunFolder
+from nfrl.runs import checkpoints
+from nfrl.runs.folder import RunFolder
+from nfrl.runs.interruption import interruption
 
 Report = Callable[[int, dict[str, float]], None]
 

@@ -17,15 +17,16 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from nfrl.agents.explorer import Explorer, ExplorerConfig
-from nfrl.agents.optimization import mean_metrics
+from nfrl.agents.parts.optimization import mean_metrics
+from nfrl.benchmarks.mazes import Maze, pictures
+from nfrl.benchmarks.mazes.maze import EASY_RADIUS, SUCCESS_RADIUS, goal_of
 from nfrl.data import goal_replay as replay
 from nfrl.data.goal_replay import Replay
 from nfrl.errors import UserError
-from nfrl.mazes import Maze
-from nfrl.mazes.maze import EASY_RADIUS, SUCCESS_RADIUS, goal_of
-from nfrl.training import checkpoints, pictures
-from nfrl.training.interruption import interruption
+from nfrl.interfaces.explorer import Explorer, ExplorerConfig
+from nfrl.runs import checkpoints
+from nfrl.runs.folder import RunFolder
+from nfrl.runs.interruption import interruption
 from nfrl.training.offline import (
     FINITE_UPDATES,
     NonFiniteLossError,
@@ -37,7 +38,6 @@ from nfrl.training.offline import (
     stack,
     take,
 )
-from nfrl.training.run import RunFolder
 
 COMMANDS_AT_ONCE = 16
 """Environments whose candidates are scored side by side; more outgrow the processor's caches."""
@@ -165,7 +165,7 @@ def explore(
 
     Args:
         runs: A folder for each seed. Beside metrics and checkpoints it gets maze.npz; see
-            :mod:`nfrl.training.pictures`.
+            :mod:`nfrl.benchmarks.mazes.pictures`.
         seeds: The seeds.
         agent_config: Builds the agents.
         training: How long, and on how much at a time.
@@ -356,7 +356,7 @@ def evaluate(
 def compile_snapshot(
     states: Exploration, maze: Maze
 ) -> Callable[[Exploration], dict[str, np.ndarray]]:
-    """Compile :func:`nfrl.training.pictures.snapshot` for states stacked along a first axis."""
+    """Compile :func:`nfrl.benchmarks.mazes.pictures.snapshot` for stacked states."""
     _, static = eqx.partition(states, eqx.is_array)
 
     def one_seed(dynamic: Any) -> dict[str, Array]:

@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from nfrl.agents import Agent, AgentConfig, build_agent
-from nfrl.agents.optimization import mean_metrics
+from nfrl.agents.parts.optimization import mean_metrics
 from nfrl.data.dataset import Dataset
 from nfrl.errors import UserError
-from nfrl.training import checkpoints
-from nfrl.training.interruption import interruption
-from nfrl.training.run import RunFolder
+from nfrl.runs import checkpoints
+from nfrl.runs.folder import RunFolder
+from nfrl.runs.interruption import interruption
 
 FINITE_UPDATES = "finite_updates"
 """The metric that counts a chunk's updates before the first with a non-finite loss."""

@@ -21,19 +21,19 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from nfrl.acting.acting import Act, compile_act
 from nfrl.agents import Agent
-from nfrl.agents.acting import Act, compile_act
-from nfrl.agents.chunked import Chunked
-from nfrl.agents.optimization import mean_metrics
-from nfrl.collect.rewarded import RewardedEnvironment, Step
+from nfrl.agents.parts.optimization import mean_metrics
+from nfrl.agents.wrappers.chunked import Chunked
 from nfrl.data.dataset import Dataset
 from nfrl.data.experience import Experience, Replay, add, empty_replay, sample
 from nfrl.data.samplers import Transitions
+from nfrl.environments.rewarded import RewardedEnvironment, Step
 from nfrl.errors import UserError
-from nfrl.training import checkpoints
-from nfrl.training.interruption import interruption
+from nfrl.runs import checkpoints
+from nfrl.runs.folder import RunFolder
+from nfrl.runs.interruption import interruption
 from nfrl.training.offline import NonFiniteLossError, Report
-from nfrl.training.run import RunFolder
 
 ROLLOUT = 20
 """Environment steps, and as many updates, between two calls of the compiled updates."""

@@ -1,0 +1,1 @@
+"""An agent as a function of NumPy arrays."""

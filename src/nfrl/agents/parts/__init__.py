@@ -1,0 +1,1 @@
+"""What agents are built of: policies, critics, actors, optimisation."""

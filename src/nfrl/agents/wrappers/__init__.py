@@ -1,0 +1,1 @@
+"""Agents around agents: standardised observations, partial goals, chunks, units of actions."""

@@ -1,0 +1,167 @@
+"""How many of a density's modes imitating agents find, and how likely they hold what is new.
+
+On made-up densities (:mod:`nfrl.data.synthetic`), where both are known exactly: every agent sees
+the same fresh samples, for the same steps, with about as many parameters.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float
+
+from nfrl.agents import (
+    DiffusionBCConfig,
+    FMBCConfig,
+    GaussianBCConfig,
+    ImitationConfig,
+    NFBCConfig,
+)
+from nfrl.agents.parts.optimization import AdamW
+from nfrl.data import synthetic
+from nfrl.data.normalizer import Normalizers
+from nfrl.data.synthetic import Density
+from nfrl.interfaces.imitation import ChunkShape
+from nfrl.networks import count_parameters
+
+DENSITIES: dict[str, Density] = {
+    "circle": synthetic.circle_of_gaussians(),
+    "ring": synthetic.Ring(),
+    "left-or-right": synthetic.left_or_right(),
+    "2-d": synthetic.gaussians(2),
+    "4-d": synthetic.gaussians(4),
+    "16-d": synthetic.gaussians(16),
+}
+"""Eight bell curves on a circle; a ring; paths around an obstacle, 8 steps long; bell curves at
+corners of a cube, up to eight."""
+
+_OPTIMIZER = AdamW(learning_rate=1e-3)
+_PARAMETERS = 100_000
+
+
+def _flow(chunks: ChunkShape, width: int) -> ImitationConfig:
+    # Without training noise, so that log-densities are of the data and not of noisy ones.
+    return NFBCConfig(
+        *(6, width, (64, 64), 32), chunks=chunks, noise=0.0, denoising=False, optimizer=_OPTIMIZER
+    )
+
+
+def _gaussian(chunks: ChunkShape, width: int) -> ImitationConfig:
+    return GaussianBCConfig(chunks, (width,) * 3, sampling=True, optimizer=_OPTIMIZER)
+
+
+def _diffusion(chunks: ChunkShape, width: int) -> ImitationConfig:
+    return DiffusionBCConfig(chunks, "mlp", (width, width), time_dim=64, optimizer=_OPTIMIZER)
+
+
+def _flow_matching(chunks: ChunkShape, width: int) -> ImitationConfig:
+    return FMBCConfig(chunks, "mlp", (width, width), optimizer=_OPTIMIZER)
+
+
+MODELS: dict[str, Callable[[ChunkShape, int], ImitationConfig]] = {
+    "nf-bc": _flow,
+    "gaussian-bc": _gaussian,
+    "diffusion-bc": _diffusion,
+    "fm-bc": _flow_matching,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModeScore:
+    """How close a trained agent came to a density."""
+
+    parameters: int
+    log_prob: float | None
+    """Mean log-density of held-out samples, in nats; None for agents that have none."""
+    true_log_prob: float
+    """The same of the density itself, which no model exceeds but by chance."""
+    coverage: float
+    """Share of the modes that have at least half the samples due to them, in [0, 1]."""
+    inside: float
+    """Share of the samples that lie in some mode, in [0, 1]; of the density's own, 0.99 or more."""
+
+
+def compare(
+    name: str, density: Density, *, steps: int, seed: int = 0, batch_size: int = 256
+) -> tuple[ModeScore, Float[np.ndarray, "samples chunk action"]]:
+    """Train an agent on samples of a density and hold it against it.
+
+    Args:
+        name: One of ``MODELS``.
+        density: One of ``DENSITIES``, or any other.
+        steps: Gradient steps.
+        seed: Of the weights, the samples and the agent's own.
+        batch_size: Fresh samples a step.
+
+    Returns:
+        The score, and 500 of the agent's samples at condition 0.4, for a picture.
+    """
+    init_key, train_key, test_key, act_key = jr.split(jr.key(seed), 4)
+    agent = _build(name, density, init_key, steps)
+    draw = partial(synthetic.sample_batch, density)
+    dynamic, static = eqx.partition(agent, eqx.is_array)
+
+    @jax.jit
+    def train(dynamic: Any) -> Any:
+        def step(dynamic: Any, key: Array) -> tuple[Any, None]:
+            batch_key, update_key = jr.split(key)
+            agent, _ = eqx.combine(dynamic, static).update(draw(batch_key, batch_size), update_key)
+            return eqx.filter(agent, eqx.is_array), None
+
+        return jax.lax.scan(step, dynamic, jr.split(train_key, steps))[0]
+
+    agent = eqx.combine(train(dynamic), static)
+    held_out = draw(test_key, 10_000)
+    log_prob = None
+    if hasattr(agent, "log_prob"):
+        log_prob = float(jax.jit(jax.vmap(lambda *x: agent.log_prob(*x)))(*held_out).mean())
+    true = jax.jit(jax.vmap(density.log_prob))(held_out.actions, held_out.observations[:, 0, 0])
+
+    @jax.jit
+    def sample(condition: Array, key: Array) -> tuple[Array, Array]:
+        keys = jr.split(key, 1000)
+        chunks = jax.vmap(lambda key: agent.act_chunk(condition[None, None], key))(keys)
+        return chunks, synthetic.mode_shares(density, chunks, condition)
+
+    conditions = zip(jnp.linspace(-0.9, 0.9, 16), jr.split(act_key, 16), strict=True)
+    shares = np.array([sample(condition, key)[1] for condition, key in conditions])
+    score = ModeScore(
+        parameters=count_parameters(agent.policy),
+        log_prob=log_prob,
+        true_log_prob=float(true.mean()),
+        coverage=float((shares[:, :-1] >= 0.5 / density.modes).mean()),
+        inside=float(1 - shares[:, -1].mean()),
+    )
+    return score, np.asarray(sample(jnp.float32(0.4), jr.fold_in(act_key, 1))[0][:500])
+
+
+def true_samples(density: Density, seed: int = 0) -> Float[np.ndarray, "samples chunk action"]:
+    """Draw 500 samples at condition 0.4, for a picture."""
+    keys = jr.split(jr.key(seed), 500)
+    return np.asarray(jax.vmap(lambda key: density.sample(key, jnp.float32(0.4)))(keys))
+
+
+def _build(name: str, density: Density, key: Array, steps: int) -> Any:
+    """Build an agent whose width makes it about ``_PARAMETERS`` large."""
+    length, action_dim = density.shape
+    ranges = synthetic.sample_batch(density, jr.key(0), 100_000)
+    normalizers = Normalizers.fit(
+        np.asarray(ranges.observations[:, 0]), np.asarray(ranges.actions).reshape(-1, action_dim)
+    )
+
+    def build(width: int) -> Any:
+        config = MODELS[name](ChunkShape(1, length, length), width)
+        return config.build(key, 1, action_dim, steps, normalizers)
+
+    def excess(width: int) -> int:
+        leaves = jax.tree.leaves(eqx.filter_eval_shape(build, width).policy)
+        shapes = [leaf for leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct)]
+        return abs(sum(shape.size for shape in shapes) - _PARAMETERS)
+
+    return build(min(range(16, 512, 8), key=excess))

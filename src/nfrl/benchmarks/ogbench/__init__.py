@@ -1,0 +1,1 @@
+"""OGBench's tasks (Park et al., 2025): data, rewards, published scores."""

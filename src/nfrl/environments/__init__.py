@@ -1,0 +1,1 @@
+"""Simulators: adapters, slots, one pool of worker processes (no JAX)."""

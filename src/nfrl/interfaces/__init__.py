@@ -1,0 +1,1 @@
+"""The protocols: what an agent, an explorer, an environment or a launcher can do."""

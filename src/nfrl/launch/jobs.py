@@ -1,0 +1,67 @@
+"""A suite: a text file whose every line is what follows ``nfrl train``; # begins a comment."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+from nfrl.errors import UserError, unknown_name
+
+HERE = Path(__file__).parent.parent / "benchmarks" / "suites"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One line of a suite."""
+
+    words: tuple[str, ...]
+    """What follows ``nfrl train``."""
+
+    @property
+    def title(self) -> str:
+        """The line, as it would be typed."""
+        return shlex.join(self.words)
+
+    def gives(self, option: str) -> bool:
+        """Whether the line has an option of its own: ``--runs there``, or ``--runs=there``."""
+        return any(word == option or word.startswith(f"{option}=") for word in self.words)
+
+
+def known_suites() -> list[str]:
+    """Name the suites that come with this package."""
+    return sorted(path.stem for path in HERE.glob("*.txt"))
+
+
+def find_suite(name: str) -> Path:
+    """Return the file of a suite: a path, or a name of :func:`known_suites`.
+
+    Raises:
+        UserError: There is none.
+    """
+    for path in (Path(name), HERE / f"{name}.txt"):
+        if path.is_file():
+            return path
+    raise unknown_name("suite", name, known_suites())
+
+
+def read_suite(path: Path) -> list[Job]:
+    """Read a suite's jobs.
+
+    Raises:
+        UserError: A line cannot be split into words, has fewer than two, or stands there twice.
+    """
+    jobs: list[Job] = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            words = tuple(shlex.split(line, comments=True))
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: {error}") from error
+        if not words:
+            continue
+        if len(words) < 2:
+            raise UserError(f"{path}:{number}: a run is an agent and a task: {line!r}")
+        if Job(words) in jobs:
+            raise UserError(f"{path}:{number}: stands there already: {line!r}")
+        jobs.append(Job(words))
+    if not jobs:
+        raise UserError(f"{path}: no runs in it")
+    return jobs
