@@ -1,48 +1,80 @@
-"""What a task is: an environment, a data set, a discount, and the paper's score on it."""
+"""What a task is: a value that says everything about it, so that nothing else asks its name."""
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
+
+Family = Literal["gcbc", "offline-rl", "imitation", "exploration"]
+FAMILIES: dict[Family, str] = {
+    "gcbc": "has goals and no rewards",
+    "offline-rl": "has rewards",
+    "imitation": "has demonstrations",
+    "exploration": "is a maze to explore",
+}
+"""What a task gives to learn from."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One task: goals to reach, a reward to gather, or demonstrations to follow.
+    """One task: goals to reach, a reward to gather, demonstrations to follow, a maze to explore.
+
+    What is code is named as ``package.module:name`` and imported where it runs: in a simulator's
+    process, or where data are made.
 
     Attributes:
         name: The task's name: ``cube-single-play-v0``, ``cube-single-play-singletask-task2-v0``.
-        suite: The family it belongs to: ``gcbc``, ``offline-rl`` or ``imitation``.
-        environment: The Gymnasium id: ``cube-single-v0``.
-        discount: gamma of the geometric goal sampling, or of future rewards (the paper's).
+        family: What it gives to learn from; see ``FAMILIES``.
+        environment: What to act in: a Gymnasium id, with the module that registers it where one
+            must be imported first (``ogbench:cube-single-v0``); or ``package.module:Class``; None
+            where there is nothing to act in.
+        discount: gamma of the geometric goal sampling, or of future rewards.
         horizon: The environment's episode limit in steps.
         goals: How many evaluation goals there are; ``task_id`` runs from 1 to this.
-        data: The name of its data set; None if that is the task's own.
-        goal_columns: The columns of an observation that decide success, as OGBench's oracle
-            representations of goals have them; empty where a goal is no observation.
-        rewards: Whether its environment rewards, and its data are to be labelled with rewards.
-        measure: What its score in [0, 1] is: ``success rate``, ``share covered``.
-        published: Published mean scores by agent, in [0, 1]; empty where there are none.
+        dataset: The name of its data set; by default the task's own.
+        observation_keys: Of an environment that observes a dictionary, what makes an observation.
+        goal_columns: The columns of an observation that decide success; empty where a goal is no
+            observation.
+        partial_goals: Whether goals say nothing but their ``goal_columns``, so that an agent must
+            not look at the others.
+        place_columns: The columns of an observation that are x and y on a map, to draw paths of;
+            empty where there is no map.
+        rewards: Whether it has rewards, and its data are to be labelled with them.
+        label: Gives data their rewards: a function of (environment, arrays) to (rewards, masks);
+            None where the data bring them.
+        adapt: Translates data that were published for it: a function of the data as they were
+            read (:class:`nfrl.data.trajectories.Trajectories`); None for none.
+        world: The simulator in JAX of a maze to explore, a function of the task's name.
+        ends_at_success: Whether an episode ends when the task is done.
+        scored_by: What an episode is scored by: ``success``, whether its goal was reached;
+            ``score``, how far it came; ``return``, the sum of its rewards.
+        measure: What its score is, in words.
+        tags: Words for what a preset may want to know of it: ``arm``, ``maze``, ``ant``.
+        published: Published mean scores by agent; empty where there are none.
         published_std: Their standard deviations over seeds, by agent.
     """
 
     name: str
-    suite: str
-    environment: str
+    family: Family
+    environment: str | None
     discount: float
     horizon: int
     goals: int = 5
-    data: str | None = None
+    dataset: str = ""
+    observation_keys: tuple[str, ...] = ()
     goal_columns: tuple[int, ...] = ()
+    partial_goals: bool = False
+    place_columns: tuple[int, ...] = ()
     rewards: bool = False
+    label: str | None = None
+    adapt: str | None = None
+    world: str | None = None
+    ends_at_success: bool = True
+    scored_by: Literal["success", "score", "return"] = "success"
     measure: str = "success rate"
+    tags: tuple[str, ...] = ()
     published: Mapping[str, float] = dataclasses.field(default_factory=dict)
     published_std: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
-    @property
-    def dataset(self) -> str:
-        """The name of the task's data set."""
-        return self.data or self.name
-
-    @property
-    def is_maze(self) -> bool:
-        """Whether the first two coordinates of an observation are the agent's x and y."""
-        return "maze" in self.name or "antsoccer" in self.name
+    def __post_init__(self):
+        if not self.dataset:
+            object.__setattr__(self, "dataset", self.name)

@@ -1,0 +1,1 @@
+"""Lists of runs: NAME.txt, each line what follows `nfrl train`."""

@@ -1,0 +1,138 @@
+"""Where names are looked up: tasks, agents, flows, formats, recipes, presets, lists of runs.
+
+A name is one that an installed package announces, this one included, by an entry point, or it is
+``package.module:name``, which is imported. Nothing else knows what there is, so a user's package
+stands exactly where ours does::
+
+    [project.entry-points."nfrl.agents"]
+    my-agent = "my_package.agents:MyAgentConfig"
+
+What an entry point leads to is imported when it is asked for, and not before.
+"""
+
+import functools
+import importlib
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from nfrl.errors import UserError, unknown_name
+
+KINDS = {
+    "agents": "the configuration of an agent, a frozen dataclass with `build`",
+    "flows": "the configuration of a flow, a frozen dataclass with `build`",
+    "tasks": "tasks by name (a mapping), or a function that returns them",
+    "recipes": "how data sets are made, by name (a mapping)",
+    "formats": "a format of data: a module or object with `matches` and `read`",
+    "presets": "a function of (preset, agent, task) that returns values, or None",
+    "suites": "a package that holds lists of runs, NAME.txt",
+    "launchers": "what starts many runs",
+    "trackers": "what follows a run",
+}
+"""What can be announced, as the entry point group ``nfrl.KIND``, and what its entries lead to."""
+
+
+def find(kind: str, name: str) -> Any:
+    """Return what a name of a kind leads to.
+
+    Args:
+        kind: One of ``KINDS``.
+        name: A name that a package announces, or ``package.module:name``.
+
+    Raises:
+        UserError: There is none; the message gives the nearest. Or what stands there cannot be
+            imported.
+    """
+    announced = _announced(kind)
+    if name in announced:
+        return announced[name].load()
+    if is_reference(name):
+        return load_reference(name)
+    raise unknown_name(kind.removesuffix("s"), name, announced)
+
+
+def names(kind: str) -> list[str]:
+    """Return the names of a kind, without importing what they lead to; this package's first."""
+    return list(_announced(kind))
+
+
+def entries(kind: str) -> Iterator[tuple[str, Any]]:
+    """Import and return everything of a kind, with its name; this package's first."""
+    for name, point in _announced(kind).items():
+        yield name, point.load()
+
+
+def find_in_mappings(kind: str, name: str) -> Any:
+    """Return the value of a name in the mappings that are announced for a kind.
+
+    Args:
+        kind: ``tasks`` or ``recipes``.
+        name: A key of one of the mappings, or ``package.module:name``.
+
+    Raises:
+        UserError: There is none; the message gives the nearest.
+    """
+    merged = mappings(kind)
+    if name in merged:
+        return merged[name]
+    if is_reference(name):
+        return load_reference(name)
+    raise unknown_name(kind.removesuffix("s"), name, merged)
+
+
+@functools.cache
+def mappings(kind: str) -> Mapping[str, Any]:
+    """Return everything of a kind whose entries are mappings, as one mapping.
+
+    Raises:
+        UserError: Two packages announce the same name.
+    """
+    merged: dict[str, Any] = {}
+    for announced, mapping in entries(kind):
+        found = mapping() if callable(mapping) else mapping
+        if twice := merged.keys() & found.keys():
+            raise UserError(f"nfrl.{kind}: {announced} announces {min(twice)} a second time")
+        merged |= found
+    return merged
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name is of the form ``package.module:name``."""
+    module, colon, attribute = name.partition(":")
+    return bool(colon) and all(map(str.isidentifier, (*module.split("."), *attribute.split("."))))
+
+
+def load_reference(reference: str) -> Any:
+    """Import what ``package.module:name`` names; modules in the working folder are found, too.
+
+    Raises:
+        UserError: The module cannot be imported, or has no such name.
+    """
+    if not is_reference(reference):
+        raise UserError(f"{reference!r} is not of the form package.module:name")
+    module, _, attribute = reference.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        value: Any = importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(f"{reference}: cannot import {module}: {error}") from error
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            raise UserError(f"{reference}: {module} has no {attribute!r}")
+        value = getattr(value, part)
+    return value
+
+
+@functools.cache
+def _announced(kind: str) -> dict[str, EntryPoint]:
+    """Return a kind's entry points by name, ours first, and in the order of the file."""
+    if kind not in KINDS:
+        raise ValueError(f"nothing is registered as {kind!r}")
+    points = entry_points(group=f"nfrl.{kind}")
+    ours = [point for point in points if point.value.startswith("nfrl.")]
+    others = [point for point in points if point not in ours]
+    return {point.name: point for point in (*ours, *others)}
