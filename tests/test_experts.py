@@ -19,11 +19,11 @@ from nfrl.environments.locomotion import BODIES, Locomotion, body
 from nfrl.environments.locomotion_pool import Pool
 from nfrl.errors import UserError
 from nfrl.runs.folder import RunFolder
-from nfrl.training.experts import EXPERTS, OnlineTraining, train_expert, write_expert
+from nfrl.training.experts import EXPERTS, ExpertTraining, train_expert, write_expert
 
 ANT = body("ant")
 CONFIG = SACConfig(hidden=(8,), critic_hidden=(8,))
-TRAINING = OnlineTraining(
+TRAINING = ExpertTraining(
     steps=80,
     batch_size=8,
     random_steps=20,

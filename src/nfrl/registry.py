@@ -53,6 +53,13 @@ def find(kind: str, name: str) -> Any:
     raise unknown_name(kind.removesuffix("s"), name, announced)
 
 
+def name_of(kind: str, value: Any) -> str:
+    """Return the name of a class or function: as it is announced, else ``package.module:name``."""
+    reference = f"{value.__module__}:{value.__qualname__}"
+    announced = {point.value: name for name, point in _announced(kind).items()}
+    return announced.get(reference, reference)
+
+
 def names(kind: str) -> list[str]:
     """Return the names of a kind, without importing what they lead to; this package's first."""
     return list(_announced(kind))

@@ -86,10 +86,13 @@ class Spec:
         observation: The arrays of an observation by name, in the order in which they are laid out
             as one vector.
         action: The action.
+        goal_columns: The columns of an observation laid out as a vector that say what a goal is;
+            empty where there are no goals, or where they are whole observations.
     """
 
     observation: Mapping[str, ArraySpec]
     action: ActionSpec
+    goal_columns: tuple[int, ...] = ()
 
     @classmethod
     def vectors(cls, observation_dim: int, action_dim: int) -> "Spec":

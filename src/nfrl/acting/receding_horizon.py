@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from nfrl.acting.compiling import compile_for
-from nfrl.agents.wrappers.chunked import Chunked
-from nfrl.interfaces.imitation import ImitationAgent
+from nfrl.interfaces.agent import Agent
 
 
 class ChunkPolicy:
@@ -33,8 +32,9 @@ class ChunkPolicy:
             per action; None if it is not kept.
     """
 
-    def __init__(self, agent: ImitationAgent | Chunked, seed: int = 0, *, confidence: bool = False):
-        self._chunks = agent.config.chunks
+    def __init__(self, agent: Agent, seed: int = 0, *, confidence: bool = False):
+        self._history = agent.capabilities.history or 1
+        self._executed = agent.capabilities.executed
         self._plan = _compiled(agent, seed, confidence)
         self._keep_confidence = confidence
         self._histories = np.empty((0, 0, 0), np.float32)
@@ -48,8 +48,7 @@ class ChunkPolicy:
         if len(self._histories) != rows:
             if (times > 0).any():
                 raise ValueError(f"there were {len(self._histories)} rows, and now {rows}")
-            history = self._chunks.history
-            self._histories = np.zeros((rows, history, observations.shape[1]), np.float32)
+            self._histories = np.zeros((rows, self._history, observations.shape[1]), np.float32)
             self._pending = np.empty((0, 0, 0), np.float32)
         self._histories[begins] = observations[begins, None]
         self._histories = np.concatenate(
@@ -57,10 +56,10 @@ class ChunkPolicy:
         )
         # Whole chunks for all rows, whoever needs one: a product's rounding depends on its shape,
         # and a row's actions must not depend on how many others plan with it.
-        due = (times >= 0) & (times % self._chunks.executed == 0)
+        due = (times >= 0) & (times % self._executed == 0)
         if due.any():
             self._replan(due, goals, episodes, times)
-        return self._pending[np.arange(rows), times % self._chunks.executed]
+        return self._pending[np.arange(rows), times % self._executed]
 
     def _replan(
         self, due: np.ndarray, goals: np.ndarray, episodes: np.ndarray, times: np.ndarray
@@ -77,21 +76,24 @@ class ChunkPolicy:
 Plan = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-def _compiled(agent: ImitationAgent | Chunked, seed: int, confidence: bool) -> Plan:
+def _compiled(agent: Agent, seed: int, confidence: bool) -> Plan:
     """Return (histories, goals, episodes, times) -> (the chunks' beginnings, log-likelihoods)."""
-    executed, predicted = agent.config.chunks.executed, agent.config.chunks.predicted
+    capabilities = agent.capabilities
 
     def plan(
         agent: Any, histories: Array, goals: Array, episodes: Array, times: Array
     ) -> tuple[Array, Array]:
         def one(history: Array, goal: Array, episode: Array, time: Array) -> tuple[Array, Array]:
             key = jr.fold_in(jr.fold_in(jr.key(seed), episode), time)
-            if isinstance(agent, Chunked):
-                chunk = agent.act_chunk(history[-1], goal, key)
-            else:
-                chunk = agent.act_chunk(history, key)
-            log_prob = agent.log_prob(history, chunk) / predicted if confidence else jnp.zeros(())
-            return chunk[:executed], log_prob
+            observation = history[-1] if capabilities.history is None else history
+            actions = agent.act(observation, goal, key)
+            log_prob = jnp.zeros(())
+            if confidence:
+                log_prob = agent.log_prob(observation, goal, actions) / (
+                    capabilities.predicted or 1
+                )
+            chunk = actions[None] if capabilities.predicted is None else actions
+            return chunk[: capabilities.executed], log_prob
 
         return jax.vmap(one)(histories, goals, episodes, times)
 

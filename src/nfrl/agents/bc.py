@@ -5,6 +5,7 @@ appendix E.2).
 """
 
 import dataclasses
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -13,15 +14,18 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.parts.gaussian import mean_network, unit_log_prob
 from nfrl.agents.parts.optimization import AdamW, constant_adam, gradient_step, initial_state
-from nfrl.agents.wrappers.chunked import Chunkable
+from nfrl.agents.wrappers.options import AgentOptions
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
+from nfrl.interfaces.agent import Capabilities
 from nfrl.networks import MLP
 
 
 @dataclasses.dataclass(frozen=True)
-class BCConfig(Chunkable):
+class BCConfig(AgentOptions):
     """BC with the values of FQL's paper."""
+
+    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True)
 
     hidden: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of the policy's network."""
@@ -30,8 +34,10 @@ class BCConfig(Chunkable):
     optimizer: AdamW = constant_adam(3e-4)
     """Adam, 3e-4."""
 
-    def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "BC":
-        """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
+    def build_algorithm(
+        self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
+    ) -> "BC":
+        """Build an untrained agent; arguments as in :class:`AgentOptions`."""
         mean = mean_network(
             key, observation_dim, self.hidden, action_dim, layer_norm=self.layer_norm
         )
@@ -45,6 +51,11 @@ class BC(eqx.Module):
     optimizer_state: optax.OptState
     config: BCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+        return self.config.algorithm
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Transitions:
         """Draw transitions."""

@@ -9,7 +9,7 @@ buffer ("uniform"), or of many from the buffer the one of lowest Q from the star
 """
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -26,8 +26,11 @@ from nfrl.agents.parts.soft_actor import (
     improve,
     initial_actor_state,
 )
+from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch
+from nfrl.interfaces.agent import Capabilities
 from nfrl.networks import MLP
+from nfrl.spec import Spec
 
 GOAL_DIM = 2
 Goals = Literal["oracle", "uniform", "minmax"]
@@ -36,6 +39,8 @@ Goals = Literal["oracle", "uniform", "minmax"]
 @dataclasses.dataclass(frozen=True)
 class CRLConfig:
     """CRL with the paper's values."""
+
+    algorithm: ClassVar[Capabilities] = Capabilities(explores=True, goals=True)
 
     goals: Goals = "uniform"
     """Whose goals are commanded: the test's, the buffer's, or the buffer's of lowest Q."""
@@ -50,10 +55,16 @@ class CRLConfig:
     learning_rate: float = 3e-4
     """Of Adam for all."""
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the agent will need and be able to do."""
+        return self.algorithm
+
     def build(
-        self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int = 0
+        self, key: PRNGKeyArray, spec: Spec, steps: int = 0, data: Dataset | None = None
     ) -> "CRL":
-        """Build an untrained agent; arguments as in :meth:`NFUGSConfig.build`."""
+        """Build an untrained agent; its learning rates are constant, and it learns from no data."""
+        observation_dim, action_dim = spec.observation_dim, spec.action_dim
         phi_key, psi_key, actor_key = jr.split(key, 3)
         width = self.representation_dim
         critic = ContrastiveCritic(
@@ -67,6 +78,10 @@ class CRLConfig:
             initial_actor_state(policy, self.learning_rate),
         )
         return CRL(policy, critic, jnp.zeros(()), state, self)
+
+
+ORACLE, UNIFORM, MINMAX = (CRLConfig(goals) for goals in get_args(Goals))
+"""One for each choice of goals."""
 
 
 class ContrastiveCritic(eqx.Module):
@@ -107,6 +122,11 @@ class CRL(eqx.Module):
     log_temperature: Float[Array, ""]
     optimizer_state: CRLState
     config: CRLConfig = eqx.field(static=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+        return self.config.capabilities
 
     @property
     def commands_test_goals(self) -> bool:
@@ -167,3 +187,6 @@ class CRL(eqx.Module):
     def q(self, observation: Array, action: Array, goal: Array) -> Array:
         """Return the energy Q(s, a, g), of one or many goals."""
         return self.critic.q(observation, action, goal)
+
+    def coverage(self, goals: Float[Array, "*batch 2"]) -> None:
+        """Return no density: this critic has none."""

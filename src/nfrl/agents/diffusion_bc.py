@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.parts.chunks import ChunkImitator, draw_chunks, flat_histories, to_actions
 from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
 from nfrl.agents.parts.time_networks import NetworkKind, TimeMLP, build_time_network
 from nfrl.agents.parts.unet import UNet
@@ -22,12 +23,12 @@ from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
 from nfrl.data.samplers import ChunkBatch
 from nfrl.errors import UserError
-from nfrl.interfaces.imitation import ChunkShape, draw_chunks, flat_histories, to_actions
+from nfrl.interfaces.agent import Capabilities, ChunkShape
 from nfrl.networks import split_trainable
 
 
 @dataclasses.dataclass(frozen=True)
-class DiffusionBCConfig:
+class DiffusionBCConfig(ChunkImitator):
     """Diffusion Policy's values, with NF-BC's data and optimiser."""
 
     chunks: ChunkShape = ChunkShape()
@@ -54,7 +55,7 @@ class DiffusionBCConfig:
                 f"got {self.sampling_steps}"
             )
 
-    def build(
+    def build_algorithm(
         self,
         key: PRNGKeyArray,
         observation_dim: int,
@@ -62,7 +63,7 @@ class DiffusionBCConfig:
         steps: int,
         normalizers: Normalizers,
     ) -> "DiffusionBC":
-        """Build an untrained agent; arguments as in :meth:`ImitationConfig.build`."""
+        """Build an untrained agent; arguments as in :class:`ChunkImitator`."""
         predictor = build_time_network(
             key,
             self.network,
@@ -95,6 +96,11 @@ class DiffusionBC(eqx.Module):
     config: DiffusionBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+        return self.config.capabilities
+
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> ChunkBatch:
         """Draw histories and the chunks that follow."""
         return draw_chunks(dataset, key, batch_size, self.config.chunks)
@@ -119,12 +125,15 @@ class DiffusionBC(eqx.Module):
         """Return the averaged predictor's mean squared error of the noise, per coordinate."""
         return {"loss": self._error(self.policy.predictor, batch, key)}
 
-    def act_chunk(
-        self, history: Float[Array, "history observation"], key: PRNGKeyArray
+    def act(
+        self,
+        observation: Float[Array, "history observation"],
+        goal: Float[Array, " goal"],
+        key: PRNGKeyArray,
     ) -> Float[Array, "predicted action"]:
         """Remove noise in a few deterministic steps, with a_0's estimate held in [-1, 1]."""
         normalizers, total = self.policy.normalizers, self.config.noise_steps
-        condition = flat_histories(normalizers, history)
+        condition = flat_histories(normalizers, observation)
         kept = kept_shares(total)
         times = np.round(np.linspace(total - 1, 0, self.config.sampling_steps)).astype(int)
         after = np.append(kept[times[1:]], 1.0)

@@ -10,6 +10,8 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.parts.checks import check_positive
+from nfrl.agents.parts.chunks import ChunkImitator, draw_chunks, flat_histories, to_actions
 from nfrl.agents.parts.flow_matching import integrate, matching_error
 from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
 from nfrl.agents.parts.time_networks import NetworkKind, TimeMLP, build_time_network
@@ -17,12 +19,11 @@ from nfrl.agents.parts.unet import UNet
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
 from nfrl.data.samplers import ChunkBatch
-from nfrl.interfaces.agent import check_positive
-from nfrl.interfaces.imitation import ChunkShape, draw_chunks, flat_histories, to_actions
+from nfrl.interfaces.agent import Capabilities, ChunkShape
 
 
 @dataclasses.dataclass(frozen=True)
-class FMBCConfig:
+class FMBCConfig(ChunkImitator):
     """FM-BC with NF-BC's data and optimiser."""
 
     chunks: ChunkShape = ChunkShape()
@@ -39,7 +40,7 @@ class FMBCConfig:
     def __post_init__(self):
         check_positive(self, "euler_steps")
 
-    def build(
+    def build_algorithm(
         self,
         key: PRNGKeyArray,
         observation_dim: int,
@@ -47,7 +48,7 @@ class FMBCConfig:
         steps: int,
         normalizers: Normalizers,
     ) -> "FMBC":
-        """Build an untrained agent; arguments as in :meth:`ImitationConfig.build`."""
+        """Build an untrained agent; arguments as in :class:`ChunkImitator`."""
         velocity = build_time_network(
             key,
             self.network,
@@ -75,6 +76,11 @@ class FMBC(eqx.Module):
     config: FMBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+        return self.config.capabilities
+
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> ChunkBatch:
         """Draw histories and the chunks that follow."""
         return draw_chunks(dataset, key, batch_size, self.config.chunks)
@@ -94,13 +100,16 @@ class FMBC(eqx.Module):
         """Return the flow-matching loss: the velocity's mean squared error per coordinate."""
         return {"loss": _matching_error(self.policy, batch, key)}
 
-    def act_chunk(
-        self, history: Float[Array, "history observation"], key: PRNGKeyArray
+    def act(
+        self,
+        observation: Float[Array, "history observation"],
+        goal: Float[Array, " goal"],
+        key: PRNGKeyArray,
     ) -> Float[Array, "predicted action"]:
         """Integrate the velocity field from noise with Euler steps."""
         normalizers, field = self.policy.normalizers, self.policy.velocity
         noise = jr.normal(key, (self.config.chunks.predicted, normalizers.action.dim))
-        condition = flat_histories(normalizers, history)
+        condition = flat_histories(normalizers, observation)
         chunk = integrate(field, noise, condition, self.config.euler_steps)
         return to_actions(normalizers, chunk.reshape(-1))
 

@@ -4,6 +4,7 @@ The loss and the integration are those of :mod:`nfrl.agents.parts.flow_matching`
 """
 
 import dataclasses
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,17 +12,20 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.parts.checks import check_discount, check_positive, check_temperature
 from nfrl.agents.parts.flow_matching import VelocityField, integrate, matching_error
 from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
-from nfrl.agents.wrappers.partial_goals import GoalSeeking
+from nfrl.agents.wrappers.options import GoalOptions
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
-from nfrl.interfaces.agent import check_discount, check_positive, check_temperature
+from nfrl.interfaces.agent import Capabilities
 
 
 @dataclasses.dataclass(frozen=True)
-class FMGCBCConfig(GoalSeeking):
+class FMGCBCConfig(GoalOptions):
     """FM-GCBC with networks of NF-GCBC's size."""
+
+    algorithm: ClassVar[Capabilities] = Capabilities(goals=True)
 
     discount: float = 0.97
     """gamma of the geometric distribution of goals, as NF-GCBC's."""
@@ -42,10 +46,10 @@ class FMGCBCConfig(GoalSeeking):
         check_temperature(self.temperature)
         check_positive(self, "euler_steps")
 
-    def build(
+    def build_algorithm(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
     ) -> "FMGCBC":
-        """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
+        """Build an untrained agent; arguments as in :class:`AgentOptions`."""
         velocity = VelocityField(
             key, 2 * observation_dim, self.hidden, action_dim, layer_norm=self.layer_norm
         )
@@ -59,6 +63,11 @@ class FMGCBC(eqx.Module):
     optimizer_state: optax.OptState
     config: FMGCBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+        return self.config.algorithm
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> GoalBatch:
         """Draw transitions with hindsight goals."""

@@ -11,6 +11,7 @@ Actions are clipped to [-1, 1] before a critic sees them. The one-step policy ac
 """
 
 import dataclasses
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -19,6 +20,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.parts.checks import check_discount, check_positive, check_unit
 from nfrl.agents.parts.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
 from nfrl.agents.parts.flow_matching import VelocityField, integrate, matching_error
 from nfrl.agents.parts.optimization import (
@@ -28,16 +30,18 @@ from nfrl.agents.parts.optimization import (
     initial_state,
     join_metrics,
 )
-from nfrl.agents.wrappers.chunked import Chunkable
+from nfrl.agents.wrappers.options import AgentOptions
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
-from nfrl.interfaces.agent import check_discount, check_positive, check_unit
+from nfrl.interfaces.agent import Capabilities
 from nfrl.networks import MLP
 
 
 @dataclasses.dataclass(frozen=True)
-class FQLConfig(Chunkable):
+class FQLConfig(AgentOptions):
     """FQL with its paper's values."""
+
+    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True, online=True)
 
     hidden: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of the one-step policy and of the velocity field, without LayerNorm."""
@@ -67,8 +71,10 @@ class FQLConfig(Chunkable):
         check_unit(self.critic_unit)
         check_positive(self, "euler_steps")
 
-    def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "FQL":
-        """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
+    def build_algorithm(
+        self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
+    ) -> "FQL":
+        """Build an untrained agent; arguments as in :class:`AgentOptions`."""
         policy_key, flow_key, critic_key = jr.split(key, 3)
         inputs = action_dim + observation_dim
         policy = MLP(
@@ -103,6 +109,11 @@ class FQL(eqx.Module):
     optimizer_state: tuple[optax.OptState, ...]
     config: FQLConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+        return self.config.algorithm
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Transitions:
         """Draw transitions."""

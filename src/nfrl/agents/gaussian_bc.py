@@ -4,6 +4,7 @@ max E_{(s, a) ~ D} log N(a; mu(s), diag exp(2 rho(s)))
 """
 
 import dataclasses
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -12,25 +13,28 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
-from nfrl.data.dataset import Dataset
-from nfrl.data.normalizer import Normalizers
-from nfrl.data.samplers import ChunkBatch
-from nfrl.interfaces.imitation import (
-    ChunkShape,
+from nfrl.agents.parts.chunks import (
+    ChunkImitator,
     draw_chunks,
     flat_chunks,
     flat_histories,
     to_actions,
 )
+from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
+from nfrl.data.dataset import Dataset
+from nfrl.data.normalizer import Normalizers
+from nfrl.data.samplers import ChunkBatch
+from nfrl.interfaces.agent import Capabilities, ChunkShape
 from nfrl.networks import MLP
 
 LOG_STD_RANGE = (-5.0, 2.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class GaussianBCConfig:
+class GaussianBCConfig(ChunkImitator):
     """Gaussian BC with NF-BC's data and optimiser."""
+
+    likelihood: ClassVar[bool] = True
 
     chunks: ChunkShape = ChunkShape()
     """History, prediction and execution: as NF-BC's."""
@@ -43,7 +47,7 @@ class GaussianBCConfig:
     optimizer: AdamW = AdamW()
     """As NF-BC's: the same budget."""
 
-    def build(
+    def build_algorithm(
         self,
         key: PRNGKeyArray,
         observation_dim: int,
@@ -51,7 +55,7 @@ class GaussianBCConfig:
         steps: int,
         normalizers: Normalizers,
     ) -> "GaussianBC":
-        """Build an untrained agent; arguments as in :meth:`ImitationConfig.build`."""
+        """Build an untrained agent; arguments as in :class:`ChunkImitator`."""
         network = MLP(
             key,
             self.chunks.history * observation_dim,
@@ -94,6 +98,11 @@ class GaussianBC(eqx.Module):
     config: GaussianBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+        return self.config.capabilities
+
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> ChunkBatch:
         """Draw histories and the chunks that follow."""
         return draw_chunks(dataset, key, batch_size, self.config.chunks)
@@ -114,20 +123,24 @@ class GaussianBC(eqx.Module):
         """Return the mean log-density of normalised chunks, in nats."""
         return {"log_prob": jax.vmap(self.policy.log_prob)(*batch).mean()}
 
-    def act_chunk(
-        self, history: Float[Array, "history observation"], key: PRNGKeyArray
+    def act(
+        self,
+        observation: Float[Array, "history observation"],
+        goal: Float[Array, " goal"],
+        key: PRNGKeyArray,
     ) -> Float[Array, "predicted action"]:
         """Return the mean chunk, or a sample."""
-        chunk, std = self.policy.parameters(history)
+        chunk, std = self.policy.parameters(observation)
         if self.config.sampling:
             chunk += std * jr.normal(key, chunk.shape)
         return to_actions(self.policy.normalizers, chunk)
 
     def log_prob(
         self,
-        history: Float[Array, "history observation"],
-        chunk: Float[Array, "predicted action"],
+        observation: Float[Array, "history observation"],
+        goal: Float[Array, " goal"],
+        action: Float[Array, "predicted action"],
     ) -> Float[Array, ""]:
         """Return the exact log-density of a chunk, in nats and in the data's units."""
-        log_det = len(chunk) * self.policy.normalizers.action.log_det
-        return self.policy.log_prob(history, chunk) + log_det
+        log_det = len(action) * self.policy.normalizers.action.log_det
+        return self.policy.log_prob(observation, action) + log_det

@@ -4,24 +4,28 @@ max E log N(a; mu(s, g), I), that is, mean squared error; the mean acts (Park et
 """
 
 import dataclasses
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.parts.checks import check_discount
 from nfrl.agents.parts.gaussian import mean_network, unit_log_prob
 from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
-from nfrl.agents.wrappers.partial_goals import GoalSeeking
+from nfrl.agents.wrappers.options import GoalOptions
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
-from nfrl.interfaces.agent import check_discount
+from nfrl.interfaces.agent import Capabilities
 from nfrl.networks import MLP
 
 
 @dataclasses.dataclass(frozen=True)
-class GCBCConfig(GoalSeeking):
+class GCBCConfig(GoalOptions):
     """GCBC with OGBench's values."""
+
+    algorithm: ClassVar[Capabilities] = Capabilities(goals=True)
 
     discount: float = 0.97
     """gamma of the geometric distribution of goals, as NF-GCBC's."""
@@ -36,8 +40,10 @@ class GCBCConfig(GoalSeeking):
         super().__post_init__()
         check_discount(self.discount)
 
-    def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "GCBC":
-        """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
+    def build_algorithm(
+        self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
+    ) -> "GCBC":
+        """Build an untrained agent; arguments as in :class:`AgentOptions`."""
         mean = mean_network(
             key, 2 * observation_dim, self.hidden, action_dim, layer_norm=self.layer_norm
         )
@@ -51,6 +57,11 @@ class GCBC(eqx.Module):
     optimizer_state: optax.OptState
     config: GCBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+        return self.config.algorithm
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> GoalBatch:
         """Draw transitions with hindsight goals."""

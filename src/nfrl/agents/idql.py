@@ -9,6 +9,7 @@ What acts is a running average of the network that is trained.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -17,18 +18,21 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.parts.checks import check_positive
 from nfrl.agents.parts.critics import follow
 from nfrl.agents.parts.diffusion import NoisePredictor, noise_error, sample, variance_preserving
 from nfrl.agents.parts.implicit_q import ImplicitQ, ImplicitQConfig, States, best_action
 from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state, join_metrics
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
-from nfrl.interfaces.agent import check_positive
+from nfrl.interfaces.agent import Capabilities
 
 
 @dataclasses.dataclass(frozen=True)
 class IDQLConfig(ImplicitQConfig):
     """IDQL with its paper's values, and where those depend on the task FQL's for OGBench."""
+
+    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True)
 
     critic: tuple[int, ...] = (256, 256)
     """Hidden widths of value and Q-functions: (512, 512) for OGBench's locomotion (FQL)."""
@@ -53,8 +57,10 @@ class IDQLConfig(ImplicitQConfig):
         super().__post_init__()
         check_positive(self, "diffusion_steps", "samples")
 
-    def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "IDQL":
-        """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
+    def build_algorithm(
+        self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
+    ) -> "IDQL":
+        """Build an untrained agent; arguments as in :class:`AgentOptions`."""
         policy_key, critic_key = jr.split(key)
         policy = NoisePredictor(
             policy_key, action_dim, observation_dim, width=self.width, blocks=self.blocks
@@ -74,6 +80,11 @@ class IDQL(eqx.Module):
     optimizer_state: tuple[optax.OptState, States]
     config: IDQLConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+        return self.config.algorithm
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Transitions:
         """Draw transitions."""

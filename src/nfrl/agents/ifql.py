@@ -7,6 +7,7 @@ The flow variant of IDQL (Park et al., 2025, FQL, section 5.1); value and critic
 """
 
 import dataclasses
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -15,17 +16,20 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.parts.checks import check_positive
 from nfrl.agents.parts.flow_matching import VelocityField, integrate, matching_error
 from nfrl.agents.parts.implicit_q import ImplicitQ, ImplicitQConfig, States, best_action
 from nfrl.agents.parts.optimization import gradient_step, initial_state, join_metrics
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
-from nfrl.interfaces.agent import check_positive
+from nfrl.interfaces.agent import Capabilities
 
 
 @dataclasses.dataclass(frozen=True)
 class IFQLConfig(ImplicitQConfig):
     """IFQL with the values of FQL's repository."""
+
+    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True)
 
     hidden: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of the velocity field."""
@@ -40,8 +44,10 @@ class IFQLConfig(ImplicitQConfig):
         super().__post_init__()
         check_positive(self, "samples", "euler_steps")
 
-    def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "IFQL":
-        """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
+    def build_algorithm(
+        self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
+    ) -> "IFQL":
+        """Build an untrained agent; arguments as in :class:`AgentOptions`."""
         policy_key, critic_key = jr.split(key)
         policy = VelocityField(
             policy_key,
@@ -64,6 +70,11 @@ class IFQL(eqx.Module):
     optimizer_state: tuple[optax.OptState, States]
     config: IFQLConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+        return self.config.algorithm
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Transitions:
         """Draw transitions."""

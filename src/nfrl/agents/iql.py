@@ -8,6 +8,7 @@ The mean acts.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -21,6 +22,7 @@ from nfrl.agents.parts.implicit_q import ImplicitQ, ImplicitQConfig, States
 from nfrl.agents.parts.optimization import gradient_step, initial_state, join_metrics
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
+from nfrl.interfaces.agent import Capabilities
 from nfrl.networks import MLP
 
 # The largest weight of an action (the paper's code).
@@ -31,13 +33,17 @@ WEIGHT_LIMIT = 100.0
 class IQLConfig(ImplicitQConfig):
     """IQL with the values of FQL's repository."""
 
+    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True)
+
     hidden: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of the policy's network, which has no LayerNorm."""
     alpha: float = 10.0
     """Inverse temperature of the weights, tuned for each task."""
 
-    def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> "IQL":
-        """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
+    def build_algorithm(
+        self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
+    ) -> "IQL":
+        """Build an untrained agent; arguments as in :class:`AgentOptions`."""
         policy_key, critic_key = jr.split(key)
         policy = mean_network(
             policy_key, observation_dim, self.hidden, action_dim, layer_norm=False
@@ -55,6 +61,11 @@ class IQL(eqx.Module):
     optimizer_state: tuple[optax.OptState, States]
     config: IQLConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+        return self.config.algorithm
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Transitions:
         """Draw transitions."""

@@ -5,6 +5,7 @@ actions, both normalised and laid out as one vector.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -14,31 +15,32 @@ import optax
 from flowjax.distributions import AbstractDistribution
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.parts.flow_policy import FlowPolicyConfig
-from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
-from nfrl.data.dataset import Dataset
-from nfrl.data.normalizer import Normalizers
-from nfrl.data.samplers import ChunkBatch
-from nfrl.flows import denoise
-from nfrl.interfaces.agent import check_positive
-from nfrl.interfaces.imitation import (
-    ChunkShape,
+from nfrl.agents.parts.checks import check_positive
+from nfrl.agents.parts.chunks import (
+    ChunkImitator,
     draw_chunks,
     flat_chunks,
     flat_histories,
     to_actions,
 )
+from nfrl.agents.parts.flow_policy import FlowPolicyConfig
+from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
+from nfrl.data.dataset import Dataset
+from nfrl.data.normalizer import Normalizers
+from nfrl.data.samplers import ChunkBatch
+from nfrl.flows import FlowConfig, RealNVPConfig, denoise
+from nfrl.interfaces.agent import Capabilities, ChunkShape
 from nfrl.networks import MLP
 
 
 @dataclasses.dataclass(frozen=True)
-class NFBCConfig(FlowPolicyConfig):
+class NFBCConfig(ChunkImitator, FlowPolicyConfig):
     """NF-BC with the paper's values."""
 
-    blocks: int = 12
-    """Blocks of the flow: a linear flow and a coupling each (the code: 24 for PushT)."""
-    channels: int = 512
-    """Width c of the coupling networks."""
+    likelihood: ClassVar[bool] = True
+
+    flow: FlowConfig = RealNVPConfig(blocks=12, channels=512)
+    """The density of chunks (the code: 24 blocks for PushT)."""
     condition_dim: int = 512
     """Width k of the encoded history (the code: 256 for PushT, 1024 for the kitchen)."""
     chunks: ChunkShape = ChunkShape()
@@ -55,7 +57,7 @@ class NFBCConfig(FlowPolicyConfig):
     def __post_init__(self):
         check_positive(self, "best_of")
 
-    def build(
+    def build_algorithm(
         self,
         key: PRNGKeyArray,
         observation_dim: int,
@@ -63,7 +65,7 @@ class NFBCConfig(FlowPolicyConfig):
         steps: int,
         normalizers: Normalizers,
     ) -> "NFBC":
-        """Build an untrained agent; arguments as in :meth:`ImitationConfig.build`."""
+        """Build an untrained agent; arguments as in :class:`ChunkImitator`."""
         shape = self.chunks
         plain = self.build_policy(
             key, shape.history * observation_dim, shape.predicted * action_dim
@@ -92,6 +94,11 @@ class NFBC(eqx.Module):
     config: NFBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+        return self.config.capabilities
+
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> ChunkBatch:
         """Draw histories and the chunks that follow."""
         return draw_chunks(dataset, key, batch_size, self.config.chunks)
@@ -112,12 +119,15 @@ class NFBC(eqx.Module):
         """Return the mean log-density of noisy normalised chunks, in nats: the objective."""
         return {"log_prob": _noisy_log_prob(self.policy, batch, key, self.config.noise)}
 
-    def act_chunk(
-        self, history: Float[Array, "history observation"], key: PRNGKeyArray
+    def act(
+        self,
+        observation: Float[Array, "history observation"],
+        goal: Float[Array, " goal"],
+        key: PRNGKeyArray,
     ) -> Float[Array, "predicted action"]:
         """Sample a chunk and remove the training noise; of N samples take the likeliest."""
         flow, count = self.policy.flow, self.config.best_of
-        condition = self.policy.condition(history)
+        condition = self.policy.condition(observation)
         chunks = flow.sample(key, (count,), condition)
         if self.config.denoising:
             chunks = denoise(flow, chunks, condition, self.config.noise)
@@ -126,14 +136,15 @@ class NFBC(eqx.Module):
 
     def log_prob(
         self,
-        history: Float[Array, "history observation"],
-        chunk: Float[Array, "predicted action"],
+        observation: Float[Array, "history observation"],
+        goal: Float[Array, " goal"],
+        action: Float[Array, "predicted action"],
     ) -> Float[Array, ""]:
         """Return the exact log-density of a chunk, in nats and in the data's units."""
         normalizers = self.policy.normalizers
-        flat = flat_chunks(normalizers, chunk)
-        log_prob = self.policy.flow.log_prob(flat, self.policy.condition(history))
-        return log_prob + len(chunk) * normalizers.action.log_det
+        flat = flat_chunks(normalizers, action)
+        log_prob = self.policy.flow.log_prob(flat, self.policy.condition(observation))
+        return log_prob + len(action) * normalizers.action.log_det
 
 
 def _noisy_log_prob(policy: ChunkFlow, batch: ChunkBatch, key: PRNGKeyArray, noise: float) -> Array:

@@ -4,22 +4,26 @@ max E_{(s, a) ~ D, g = s_{t + Delta}} log pi(a + sigma eps | s, g)
 """
 
 import dataclasses
+from typing import ClassVar
 
 import equinox as eqx
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.parts.checks import check_discount, check_temperature
 from nfrl.agents.parts.flow_policy import FlowPolicy, FlowPolicyConfig
 from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
-from nfrl.agents.wrappers.partial_goals import GoalSeeking
+from nfrl.agents.wrappers.options import GoalOptions
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
-from nfrl.interfaces.agent import check_discount, check_temperature
+from nfrl.interfaces.agent import Capabilities
 
 
 @dataclasses.dataclass(frozen=True)
-class NFGCBCConfig(GoalSeeking, FlowPolicyConfig):
+class NFGCBCConfig(GoalOptions, FlowPolicyConfig):
     """NF-GCBC with the paper's values."""
+
+    algorithm: ClassVar[Capabilities] = Capabilities(goals=True, likelihood=True)
 
     discount: float = 0.97
     """gamma of the geometric distribution of goals."""
@@ -38,7 +42,7 @@ class NFGCBCConfig(GoalSeeking, FlowPolicyConfig):
         check_discount(self.discount)
         check_temperature(self.temperature)
 
-    def build(
+    def build_algorithm(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
     ) -> "NFGCBC":
         """Build an untrained agent.
@@ -60,6 +64,11 @@ class NFGCBC(eqx.Module):
     optimizer_state: optax.OptState
     config: NFGCBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+        return self.config.algorithm
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> GoalBatch:
         """Draw transitions with hindsight goals."""
@@ -90,6 +99,15 @@ class NFGCBC(eqx.Module):
         """Sample an action, remove the training noise, and clip it to [-1, 1]."""
         noise = self.config.noise if self.config.denoising else 0.0
         return self.policy.act(key, noise, observation, goal, temperature=self.config.temperature)
+
+    def log_prob(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " goal"],
+        action: Float[Array, " action"],
+    ) -> Float[Array, ""]:
+        """Return the log-density of an action, in nats: that of the data's, noise included."""
+        return self.policy.log_prob(action, observation, goal)
 
     def _noisy_log_prob(self, policy: FlowPolicy, batch: GoalBatch, key: PRNGKeyArray) -> Array:
         conditions = policy.conditions(batch.observations, batch.goals)

@@ -11,7 +11,7 @@ through the sample into the flow.
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import equinox.internal as eqxi
@@ -21,6 +21,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.parts.checks import check_discount, check_positive, check_unit
 from nfrl.agents.parts.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
 from nfrl.agents.parts.flow_policy import FlowPolicy, FlowPolicyConfig
 from nfrl.agents.parts.optimization import (
@@ -30,20 +31,22 @@ from nfrl.agents.parts.optimization import (
     initial_state,
     join_metrics,
 )
-from nfrl.agents.wrappers.chunked import Chunkable
+from nfrl.agents.wrappers.options import AgentOptions
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
 from nfrl.errors import UserError
 from nfrl.flows import denoise
-from nfrl.interfaces.agent import check_discount, check_positive, check_unit
+from nfrl.interfaces.agent import Capabilities
 
 # Data clipped to this leave a flow's density finite next to a bound (the code's value).
 ACTION_LIMIT = 1 - 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
-class NFRLBCConfig(Chunkable, FlowPolicyConfig):
+class NFRLBCConfig(AgentOptions, FlowPolicyConfig):
     """NF-RLBC with the paper's values."""
+
+    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True, online=True, likelihood=True)
 
     critic: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of each of the two Q-functions."""
@@ -94,10 +97,10 @@ class NFRLBCConfig(Chunkable, FlowPolicyConfig):
         if self.imitate_first < 0:
             raise UserError(f"imitate-first must be at least 0; got {self.imitate_first}")
 
-    def build(
+    def build_algorithm(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
     ) -> "NFRLBC":
-        """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
+        """Build an untrained agent; arguments as in :class:`AgentOptions`."""
         if 0 < self.imitate_first >= steps:
             raise UserError(
                 f"imitate-first ({self.imitate_first}) must be less than the run's steps ({steps})"
@@ -119,6 +122,11 @@ class NFRLBC(eqx.Module):
     optimizer_state: tuple[optax.OptState, optax.OptState]
     config: NFRLBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+        return self.config.algorithm
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Transitions:
         """Draw transitions."""
@@ -221,6 +229,15 @@ class NFRLBC(eqx.Module):
         actions = jnp.clip(denoise(flow, actions, condition, noise), -1, 1)
         values = jax.vmap(self.critic, in_axes=(None, 0))(observation, actions)
         return actions[jnp.argmax(aggregate(values, self.config.aggregate))]
+
+    def log_prob(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " goal"],
+        action: Float[Array, " action"],
+    ) -> Float[Array, ""]:
+        """Return the log-density of an action, in nats: of one candidate where there are more."""
+        return self.policy.log_prob(action, observation)
 
     def _target(self, batch: Transitions, key: PRNGKeyArray) -> Float[Array, " batch"]:
         conditions = self.policy.conditions(batch.next_observations)

@@ -9,6 +9,7 @@ commands     of many goals from the buffer the one of lowest log p(g)
 """
 
 import dataclasses
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -29,9 +30,12 @@ from nfrl.agents.parts.soft_actor import (
     improve,
     initial_actor_state,
 )
+from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch
-from nfrl.flows import RealNVP
+from nfrl.flows import FlowConfig, RealNVPConfig
+from nfrl.interfaces.agent import Capabilities
 from nfrl.networks import MLP
+from nfrl.spec import Spec
 
 GOAL_DIM = 2
 
@@ -40,10 +44,10 @@ GOAL_DIM = 2
 class NFUGSConfig:
     """NF-UGS with the paper's values."""
 
-    blocks: int = 6
-    """Blocks of the flow: a linear flow and a coupling each."""
-    channels: int = 256
-    """Width c of the coupling networks."""
+    algorithm: ClassVar[Capabilities] = Capabilities(explores=True, goals=True)
+
+    flow: FlowConfig = RealNVPConfig()
+    """The density of goals."""
     condition_dim: int = 64
     """Width k of phi(s, a)."""
     encoder: tuple[int, ...] = (1024, 1024, 1024, 1024)
@@ -67,27 +71,20 @@ class NFUGSConfig:
     learning_rate: float = 3e-4
     """Of Adam for phi, the actor and its temperature."""
 
-    def build(
-        self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int = 0
-    ) -> "NFUGS":
-        """Build an untrained agent.
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the agent will need and be able to do."""
+        return self.algorithm
 
-        Args:
-            key: Random key of the initial weights.
-            observation_dim: Width of an observation.
-            action_dim: Width of an action.
-            steps: Not used: the learning rates are constant.
-        """
+    def build(
+        self, key: PRNGKeyArray, spec: Spec, steps: int = 0, data: Dataset | None = None
+    ) -> "NFUGS":
+        """Build an untrained agent; its learning rates are constant, and it learns from no data."""
+        observation_dim, action_dim = spec.observation_dim, spec.action_dim
         encoder_key, flow_key, actor_key = jr.split(key, 3)
         critic = FlowCritic(
             MLP(encoder_key, observation_dim + action_dim, self.encoder, self.condition_dim),
-            RealNVP(
-                flow_key,
-                dim=GOAL_DIM,
-                cond_dim=self.condition_dim,
-                blocks=self.blocks,
-                channels=self.channels,
-            ),
+            self.flow.build(flow_key, dim=GOAL_DIM, cond_dim=self.condition_dim),
             self.goal_scale,
         )
         policy = build_actor(
@@ -97,8 +94,7 @@ class NFUGSConfig:
             action_dim,
             hidden=self.actor_hidden,
             condition_dim=self.condition_dim,
-            blocks=self.blocks,
-            channels=self.channels,
+            flow=self.flow,
         )
         state = NFUGSState(
             initial_state(self.critic_optimizer(), critic),
@@ -158,6 +154,11 @@ class NFUGS(eqx.Module):
     log_temperature: Float[Array, ""]
     optimizer_state: NFUGSState
     config: NFUGSConfig = eqx.field(static=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+        return self.config.capabilities
 
     commands_test_goals = False
 

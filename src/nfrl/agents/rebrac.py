@@ -11,6 +11,7 @@ The actor moves in every second update, and the targets with it.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -19,6 +20,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from nfrl.agents.parts.checks import check_discount, check_positive, check_unit
 from nfrl.agents.parts.critics import Critic, aggregate, follow, td_loss, td_target
 from nfrl.agents.parts.gaussian import mean_network
 from nfrl.agents.parts.optimization import (
@@ -28,16 +30,18 @@ from nfrl.agents.parts.optimization import (
     initial_state,
     join_metrics,
 )
-from nfrl.agents.wrappers.chunked import Chunkable
+from nfrl.agents.wrappers.options import AgentOptions
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
-from nfrl.interfaces.agent import check_discount, check_positive, check_unit
+from nfrl.interfaces.agent import Capabilities
 from nfrl.networks import MLP
 
 
 @dataclasses.dataclass(frozen=True)
-class ReBRACConfig(Chunkable):
+class ReBRACConfig(AgentOptions):
     """ReBRAC with the values of FQL's repository."""
+
+    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True)
 
     hidden: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of the actor, which has no LayerNorm."""
@@ -69,10 +73,10 @@ class ReBRACConfig(Chunkable):
         check_unit(self.critic_unit)
         check_positive(self, "actor_every")
 
-    def build(
+    def build_algorithm(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
     ) -> "ReBRAC":
-        """Build an untrained agent; arguments as in :meth:`NFGCBCConfig.build`."""
+        """Build an untrained agent; arguments as in :class:`AgentOptions`."""
         policy_key, critic_key = jr.split(key)
         policy = mean_network(
             policy_key, observation_dim, self.hidden, action_dim, layer_norm=False
@@ -105,6 +109,11 @@ class ReBRAC(eqx.Module):
     optimizer_state: tuple[optax.OptState, optax.OptState]
     config: ReBRACConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+        return self.config.algorithm
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Transitions:
         """Draw transitions."""

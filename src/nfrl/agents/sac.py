@@ -17,8 +17,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.parts.optimization import gradient_step, initial_state
 from nfrl.agents.parts.tanh_gaussian import TanhGaussian
+from nfrl.data.dataset import Dataset
 from nfrl.data.experience import Experience
 from nfrl.networks import MLP
+from nfrl.spec import Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +47,11 @@ class SACConfig:
     """alpha at the start. OGBench's is 1: with this learning rate the first 23,000 updates would
     do little but lower it to 0.1."""
 
-    def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int) -> "SAC":
-        """Build an untrained agent.
-
-        Args:
-            key: Random key.
-            observation_dim: Width of an observation.
-            action_dim: Width of an action, whose entries lie in [-1, 1].
-        """
+    def build(
+        self, key: PRNGKeyArray, spec: Spec, steps: int = 0, data: Dataset | None = None
+    ) -> "SAC":
+        """Build an untrained agent; its learning rates are constant, and it learns from no data."""
+        observation_dim, action_dim = spec.observation_dim, spec.action_dim
         policy_key, *critic_keys = jr.split(key, 3)
         critics = tuple(
             MLP(

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -50,18 +51,24 @@ def measure(agent: Any, held_out: Dataset, key: PRNGKeyArray, states: int = 2000
     Raises:
         UserError: The agent has no likelihood.
     """
-    if not hasattr(agent, "log_prob"):
-        raise UserError("this agent has no exact likelihood to be confident by; nf-bc has")
+    can = agent.capabilities
+    if not can.likelihood or can.history is None or can.predicted is None:
+        raise UserError(
+            "confidence is measured of agents that imitate chunks and have an exact likelihood: "
+            "nf-bc and gaussian-bc"
+        )
     draw_key, move_key, act_key = jr.split(key, 3)
     histories = agent.draw(held_out, draw_key, states).observations
     half_range = agent.policy.normalizers.observation.scale
     directions = half_range * jr.normal(move_key, (states, 1, histories.shape[-1]))
 
+    nowhere = jnp.empty(0)
+
     @jax.jit
     def confidence(histories: Array) -> Array:
         def one(history: Array, key: Array) -> Array:
-            chunk = agent.act_chunk(history, key)
-            return agent.log_prob(history, chunk) / len(chunk)
+            chunk = agent.act(history, nowhere, key)
+            return agent.log_prob(history, nowhere, chunk) / len(chunk)
 
         return jax.vmap(one)(histories, jr.split(act_key, states))
 

@@ -16,18 +16,14 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-from nfrl.agents import (
-    DiffusionBCConfig,
-    FMBCConfig,
-    GaussianBCConfig,
-    ImitationConfig,
-    NFBCConfig,
-)
+from nfrl.agents import DiffusionBCConfig, FMBCConfig, GaussianBCConfig, NFBCConfig
+from nfrl.agents.parts.chunks import ChunkImitator
 from nfrl.agents.parts.optimization import AdamW
 from nfrl.data import synthetic
 from nfrl.data.normalizer import Normalizers
 from nfrl.data.synthetic import Density
-from nfrl.interfaces.imitation import ChunkShape
+from nfrl.flows import RealNVPConfig
+from nfrl.interfaces.agent import ChunkShape
 from nfrl.networks import count_parameters
 
 DENSITIES: dict[str, Density] = {
@@ -45,26 +41,32 @@ _OPTIMIZER = AdamW(learning_rate=1e-3)
 _PARAMETERS = 100_000
 
 
-def _flow(chunks: ChunkShape, width: int) -> ImitationConfig:
+def _flow(chunks: ChunkShape, width: int) -> ChunkImitator:
     # Without training noise, so that log-densities are of the data and not of noisy ones.
     return NFBCConfig(
-        *(6, width, (64, 64), 32), chunks=chunks, noise=0.0, denoising=False, optimizer=_OPTIMIZER
+        flow=RealNVPConfig(6, width),
+        encoder=(64, 64),
+        condition_dim=32,
+        chunks=chunks,
+        noise=0.0,
+        denoising=False,
+        optimizer=_OPTIMIZER,
     )
 
 
-def _gaussian(chunks: ChunkShape, width: int) -> ImitationConfig:
+def _gaussian(chunks: ChunkShape, width: int) -> ChunkImitator:
     return GaussianBCConfig(chunks, (width,) * 3, sampling=True, optimizer=_OPTIMIZER)
 
 
-def _diffusion(chunks: ChunkShape, width: int) -> ImitationConfig:
+def _diffusion(chunks: ChunkShape, width: int) -> ChunkImitator:
     return DiffusionBCConfig(chunks, "mlp", (width, width), time_dim=64, optimizer=_OPTIMIZER)
 
 
-def _flow_matching(chunks: ChunkShape, width: int) -> ImitationConfig:
+def _flow_matching(chunks: ChunkShape, width: int) -> ChunkImitator:
     return FMBCConfig(chunks, "mlp", (width, width), optimizer=_OPTIMIZER)
 
 
-MODELS: dict[str, Callable[[ChunkShape, int], ImitationConfig]] = {
+MODELS: dict[str, Callable[[ChunkShape, int], ChunkImitator]] = {
     "nf-bc": _flow,
     "gaussian-bc": _gaussian,
     "diffusion-bc": _diffusion,
@@ -119,14 +121,16 @@ def compare(
     agent = eqx.combine(train(dynamic), static)
     held_out = draw(test_key, 10_000)
     log_prob = None
-    if hasattr(agent, "log_prob"):
-        log_prob = float(jax.jit(jax.vmap(lambda *x: agent.log_prob(*x)))(*held_out).mean())
+    nowhere = jnp.empty(0)
+    if agent.capabilities.likelihood:
+        each = jax.vmap(lambda history, chunk: agent.log_prob(history, nowhere, chunk))
+        log_prob = float(jax.jit(each)(*held_out).mean())
     true = jax.jit(jax.vmap(density.log_prob))(held_out.actions, held_out.observations[:, 0, 0])
 
     @jax.jit
     def sample(condition: Array, key: Array) -> tuple[Array, Array]:
         keys = jr.split(key, 1000)
-        chunks = jax.vmap(lambda key: agent.act_chunk(condition[None, None], key))(keys)
+        chunks = jax.vmap(lambda key: agent.act(condition[None, None], nowhere, key))(keys)
         return chunks, synthetic.mode_shares(density, chunks, condition)
 
     conditions = zip(jnp.linspace(-0.9, 0.9, 16), jr.split(act_key, 16), strict=True)
@@ -157,7 +161,7 @@ def _build(name: str, density: Density, key: Array, steps: int) -> Any:
 
     def build(width: int) -> Any:
         config = MODELS[name](ChunkShape(1, length, length), width)
-        return config.build(key, 1, action_dim, steps, normalizers)
+        return config.build_algorithm(key, 1, action_dim, steps, normalizers)
 
     def excess(width: int) -> int:
         leaves = jax.tree.leaves(eqx.filter_eval_shape(build, width).policy)

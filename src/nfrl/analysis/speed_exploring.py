@@ -12,9 +12,9 @@ import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
 from nfrl.analysis.speed_timing import median_seconds
-from nfrl.benchmarks.mazes import Maze
 from nfrl.files import void
-from nfrl.interfaces.explorer import ExplorerConfig
+from nfrl.interfaces.agent import AgentConfig
+from nfrl.interfaces.explorer import World
 from nfrl.training.exploring import (
     Exploration,
     ExploreTraining,
@@ -53,23 +53,23 @@ class ExploringSpeed:
 
 
 def exploring_speed(
-    config: ExplorerConfig, training: ExploreTraining, maze: Maze, *, rounds: int = 3
+    config: AgentConfig, training: ExploreTraining, world: World, *, rounds: int = 3
 ) -> ExploringSpeed:
     """Measure an explorer in a maze, one seed, after the buffer was filled.
 
     Args:
         config: The agent.
         training: Sizes.
-        maze: Where.
+        world: Where.
         rounds: How often each side is timed.
 
     Raises:
-        UserError: The sizes do not fit the maze.
+        UserError: The sizes do not fit the world.
     """
-    training.check(maze)
-    episode = maze.robot.episode_length
+    training.check(world)
+    episode = world.robot.episode_length
     key = jr.key(0)
-    state = initial_state(config, training, maze, key)
+    state = initial_state(config, training, world, key)
     dynamic, static = eqx.partition(state, eqx.is_array)
 
     def compiled(change: Callable[..., tuple[Exploration, Any]]) -> Callable[[Any], Any]:
@@ -88,7 +88,7 @@ def exploring_speed(
     ) -> tuple[Exploration, Any]:
         def one(dynamic: Any, index: Array) -> tuple[Any, Any]:
             state = eqx.combine(dynamic, static)
-            state, metrics = play_round(state, training, maze, index, key, learning)
+            state, metrics = play_round(state, training, world, index, key, learning)
             return eqx.filter(state, eqx.is_array), metrics
 
         indices = jnp.arange(episode // training.unroll)
@@ -104,12 +104,12 @@ def exploring_speed(
     zero = jnp.asarray(0)
     whole = compiled(partial(rounds_of_episode, learning=True))
     parts = {
-        "commanding": compiled(lambda state, key: (command(state, every, maze, zero, key), None)),
-        "moving": compiled(lambda state, key: (move(state, every, maze, zero, key), None)),
-        "learning": compiled(lambda state, key: learn(state, every, key)),
+        "commanding": compiled(lambda state, key: (command(state, every, world, zero, key), None)),
+        "moving": compiled(lambda state, key: (move(state, every, world, zero, key), None)),
+        "learning": compiled(lambda state, key: learn(state, every, world, key)),
     }
-    step = compiled(lambda state, key: (move(state, one_step, maze, zero, key), None))
-    update = compiled(lambda state, key: learn(state, one_step, key))
+    step = compiled(lambda state, key: (move(state, one_step, world, zero, key), None))
+    update = compiled(lambda state, key: learn(state, one_step, world, key))
 
     def driven() -> None:
         current, _ = parts["commanding"](dynamic)
@@ -122,10 +122,10 @@ def exploring_speed(
 
     @jax.jit
     def environment(robots: Any) -> Any:
-        actions = jnp.zeros((training.environments, maze.robot.action_dim))
+        actions = jnp.zeros((training.environments, world.robot.action_dim))
 
         def one(robots: Any, _: None) -> tuple[Any, None]:
-            return jax.vmap(maze.robot.step)(robots, actions), None
+            return jax.vmap(world.robot.step)(robots, actions), None
 
         return jax.lax.scan(one, robots, None, length=episode)[0]
 

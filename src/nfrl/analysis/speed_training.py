@@ -13,11 +13,12 @@ import numpy as np
 from jaxtyping import Array
 
 from nfrl.acting.acting import batched_policy
-from nfrl.agents import GOAL_CONDITIONED, Agent, build_agent
 from nfrl.analysis.speed_timing import median_seconds
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import ChunkBatch, GoalBatch, Transitions
+from nfrl.interfaces.agent import Agent, AgentConfig
 from nfrl.networks import count_parameters
+from nfrl.spec import Spec
 from nfrl.training.offline import OfflineTraining, compile_updates
 
 
@@ -27,7 +28,7 @@ class TrainingSpeed:
 
     parameters: int
     steps_per_second: float
-    """Updates in compiled chunks."""
+    """Updates in compiled calls of many."""
     plain_steps_per_second: float
     """A NumPy batch, one compiled update and the metrics read back, each step."""
     gflop_per_step: float | None
@@ -57,7 +58,7 @@ class TrainingSpeed:
 
 
 def training_speed(
-    config: Any,
+    config: AgentConfig,
     *,
     observation_dim: int,
     action_dim: int,
@@ -72,17 +73,18 @@ def training_speed(
         observation_dim: Width of an observation.
         action_dim: Width of an action.
         batch_size: Transitions a step.
-        steps: Updates in a chunk.
+        steps: Updates in a compiled call.
         rounds: How often each side is timed; the medians count.
     """
     data = _synthetic(observation_dim, action_dim)
-    agent = build_agent(config, jr.key(0), observation_dim, action_dim, 1_000_000, data)
+    spec = Spec.vectors(observation_dim, action_dim)
+    agent = config.build(jr.key(0), spec, 1_000_000, data)
     parameters = count_parameters(agent.policy)
     sides = {
         "chunks": _chunks(agent, data, batch_size, steps),
         "plain": _plain_loop(agent, data, batch_size, steps),
     }
-    simple = isinstance(config, tuple(GOAL_CONDITIONED.values()))
+    simple = config.capabilities.goals
     shapes = _product_shapes(agent.policy) if simple else []
     if simple:
         sides["products"] = _products(shapes, batch_size, steps)

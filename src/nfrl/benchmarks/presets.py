@@ -2,15 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 from nfrl.agents import (
-    AGENTS,
-    EXPLORERS,
-    GOAL_CONDITIONED,
-    IMITATION,
-    OFFLINE_RL,
-    AgentConfig,
     BCConfig,
     CRLConfig,
     DiffusionBCConfig,
@@ -21,26 +15,32 @@ from nfrl.agents import (
     GCBCConfig,
     IDQLConfig,
     IFQLConfig,
-    ImitationConfig,
     IQLConfig,
     NFBCConfig,
     NFGCBCConfig,
     NFRLBCConfig,
     NFUGSConfig,
     ReBRACConfig,
+    agents_that,
 )
-from nfrl.agents.crl import Goals
 from nfrl.agents.parts.optimization import AdamW, constant_adam
-from nfrl.benchmarks import Task
 from nfrl.benchmarks.mazes.maze import SUCCESS_RADIUS
-from nfrl.errors import UserError, unknown_name
-from nfrl.interfaces.imitation import ChunkShape
+from nfrl.errors import UserError
+from nfrl.flows import RealNVPConfig
+from nfrl.interfaces.agent import AgentConfig, ChunkShape
+from nfrl.presets import Preset
+from nfrl.task import Task
 from nfrl.training.exploring import ExploreTraining
 from nfrl.training.offline import OfflineTraining
 
-PresetName = Literal["laptop", "paper", "far-sighted"]
-PRESETS: tuple[PresetName, ...] = get_args(PresetName)
-BEYOND_PAPER: tuple[PresetName, ...] = ("far-sighted",)
+NAMES: Mapping[str, str] = {
+    "laptop": "a result like the paper's on two processor cores in minutes",
+    "paper": "the paper's configuration",
+    "far-sighted": "beyond the paper: nf-rlbc for tasks of many subtasks, in about an hour; and "
+    "goal-conditioned imitation with an arm, five actions at once for goals of what decides "
+    "success alone, in three to twenty minutes",
+}
+BEYOND_PAPER = ("far-sighted",)
 """Presets whose algorithm is not the paper's; records call their runs variants."""
 
 _ANT = "antmaze-large-navigate-v0"
@@ -84,23 +84,6 @@ PER_TASK: dict[tuple[type, str], dict[str, Any]] = {
     (FMBCConfig, _PUSHT): _SHORT,
 }
 
-SUITES: dict[str, tuple[str, Mapping[str, Any]]] = {
-    "gcbc": ("has goals and no rewards", GOAL_CONDITIONED),
-    "offline-rl": ("has rewards", OFFLINE_RL),
-    "imitation": ("has demonstrations", IMITATION),
-}
-"""What a suite's tasks are, and the agents that fit them."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """A complete choice of values for an agent on a task."""
-
-    agent: AgentConfig | ImitationConfig
-    training: OfflineTraining
-    episodes: int | None
-    """Episodes of the data set; None for the full number."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
@@ -115,16 +98,15 @@ class Budget:
 # have as many parameters and the same optimiser, and were not tuned.
 LAPTOP_OPTIMIZER = AdamW(learning_rate=1e-3)
 SMALL, TINY = (256, 256, 256), (128, 128, 128)
-LAPTOP_AGENTS: dict[str, AgentConfig | ImitationConfig] = {
+LAPTOP_AGENTS: dict[str, AgentConfig] = {
     "nf-gcbc": NFGCBCConfig(
-        blocks=4, channels=64, encoder=SMALL, noise=0.05, optimizer=LAPTOP_OPTIMIZER
+        flow=RealNVPConfig(4, 64), encoder=SMALL, noise=0.05, optimizer=LAPTOP_OPTIMIZER
     ),
     "gcbc": GCBCConfig(hidden=(304, 304, 304, 304), optimizer=LAPTOP_OPTIMIZER),
     "fm-gcbc": FMGCBCConfig(hidden=(304, 304, 304, 304), optimizer=LAPTOP_OPTIMIZER),
     # Offline RL: critics and hidden layers of one size for all, Adam at 3e-4 (docs/offline-rl.md).
     "nf-rlbc": NFRLBCConfig(
-        blocks=4,
-        channels=32,
+        flow=RealNVPConfig(4, 32),
         encoder=TINY,
         condition_dim=32,
         critic=TINY,
@@ -139,7 +121,7 @@ LAPTOP_AGENTS: dict[str, AgentConfig | ImitationConfig] = {
     # Imitation: about 400,000 parameters each on PushT. There the two that denoise learned faster
     # at a higher rate, in single-seed trials (docs/imitation.md).
     "nf-bc": NFBCConfig(
-        blocks=6, channels=64, encoder=SMALL, condition_dim=64, optimizer=LAPTOP_OPTIMIZER
+        flow=RealNVPConfig(6, 64), encoder=SMALL, condition_dim=64, optimizer=LAPTOP_OPTIMIZER
     ),
     "gaussian-bc": GaussianBCConfig(hidden=(352, 352, 352, 352), optimizer=LAPTOP_OPTIMIZER),
     "diffusion-bc": DiffusionBCConfig(
@@ -172,7 +154,7 @@ LAPTOP_NF_RLBC: dict[str, dict[str, Any]] = {
 # Beyond the paper, forty to fifty minutes of one core, for tasks of many subtasks: which value
 # settles what is told in docs/offline-rl.md, "Far-sighted agents".
 FAR_SIGHTED: dict[str, Any] = {
-    "channels": 64,
+    "flow": RealNVPConfig(4, 64),
     "encoder": SMALL,
     "condition_dim": 64,
     "chunk": 10,
@@ -201,34 +183,23 @@ FAR_SIGHTED_BUDGETS = {
     _SCENE: Budget(200_000, 500),
     _DOUBLE: Budget(100_000, None),
 }
-_ARM = ("cube", "scene", "puzzle")
 # In mazes a position's tens stand beside a joint's tenths. Single-seed trials of the flow on
 # antmaze-medium-stitch: docs/ants.md.
 LAPTOP_ANTMAZE = {"standardize": True}
 LAPTOP_ANTMAZE_GOALS = {**LAPTOP_ANTMAZE, "optimizer": AdamW(learning_rate=3e-3)}
 
 
-def find_preset(name: PresetName, agent: str, task: Task) -> Preset:
-    """Return a preset's values for an agent on a task.
-
-    "paper" is the paper's configuration, on the whole data set. "laptop" is the one that gives
-    its result on two processor cores in minutes. "far-sighted" goes beyond the paper: nf-rlbc for
-    tasks of many subtasks, in about an hour; goal-conditioned imitation on an arm's tasks, in
-    three to twenty minutes.
-
-    Raises:
-        UserError: There is no such agent, or it does not fit the task or the preset; the message
-            names those that do.
-    """
-    if agent not in AGENTS:
-        raise unknown_name("agent", agent, AGENTS)
-    kind, fitting = SUITES[task.suite]
-    if agent not in fitting:
-        raise UserError(f"{task.name} {kind}; agents for it: {', '.join(fitting)}")
+def find_preset(name: str, agent: str, config: Any, task: Task) -> Preset | None:
+    """Return a preset's values for an agent on a task; None for an agent of another package."""
+    if agent in ("nf-ugs", "crl-oracle", "crl-uniform", "crl-minmax"):
+        return _exploring(name, agent, config)
+    if agent not in LAPTOP_AGENTS:
+        return None
     if name == "paper":
-        return Preset(_for_task(AGENTS[agent](), task), OfflineTraining(), None)
-    config = _for_task(LAPTOP_AGENTS[agent], task)
-    laptop = dataclasses.replace(config, **_laptop_values(agent, task))
+        return Preset(_for_task(config, task), OfflineTraining())
+    laptop = dataclasses.replace(
+        _for_task(LAPTOP_AGENTS[agent], task), **_laptop_values(agent, task)
+    )
     if name == "far-sighted":
         return _far_sighted(laptop, agent, task)
     budget = LAPTOP_BUDGETS.get(task.dataset, Budget())
@@ -240,11 +211,11 @@ def _far_sighted(laptop: Any, agent: str, task: Task) -> Preset:
     if agent == "nf-rlbc":
         config = dataclasses.replace(laptop, **FAR_SIGHTED)
         return Preset(config, FAR_SIGHTED_TRAINING, FAR_SIGHTED_EPISODES.get(task.dataset))
-    if agent in GOAL_CONDITIONED and task.dataset.startswith(_ARM):
+    if "arm" in task.tags and laptop.capabilities.goals:
         config = dataclasses.replace(
             laptop, goal_columns=task.goal_columns, chunk=FAR_SIGHTED_CHUNK
         )
-        if not isinstance(config, GCBCConfig):  # which acts by its mean
+        if "temperature" in _fields(config):  # the Gaussian acts by its mean
             config = dataclasses.replace(config, temperature=FAR_SIGHTED_TEMPERATURE)
         laptops = LAPTOP_BUDGETS.get(task.dataset, Budget())
         budget = FAR_SIGHTED_BUDGETS.get(task.dataset, Budget(100_000, laptops.episodes))
@@ -254,29 +225,35 @@ def _far_sighted(laptop: Any, agent: str, task: Task) -> Preset:
 
 
 def _not_far_sighted(what: str) -> UserError:
+    seekers = ", ".join(agents_that(goals=True, explores=False))
     return UserError(
-        f"the preset far-sighted is one of nf-rlbc, and of {', '.join(GOAL_CONDITIONED)} with an "
-        f"arm ({', '.join(_ARM)}); {what} has: "
-        + ", ".join(name for name in PRESETS if name not in BEYOND_PAPER)
+        f"the preset far-sighted is one of nf-rlbc, and of {seekers} with an arm (cube, scene, "
+        f"puzzle); {what} has: " + ", ".join(name for name in NAMES if name not in BEYOND_PAPER)
     )
 
 
 def _laptop_values(agent: str, task: Task) -> dict[str, Any]:
     """Return what a laptop's budget changes for a kind of task."""
-    if task.dataset.startswith("antmaze"):
+    if "ant" in task.tags:
         return LAPTOP_ANTMAZE if task.rewards else LAPTOP_ANTMAZE_GOALS
     return LAPTOP_NF_RLBC.get(task.dataset, {}) if agent == "nf-rlbc" else {}
 
 
 def _for_task(config: Any, task: Task) -> Any:
     """Set the values that the papers choose for each task."""
-    names = {field.name for field in dataclasses.fields(config)}
+    names = _fields(config)
     values = dict(PER_TASK.get((type(config), task.dataset), {}))
     if "discount" in names:
         # The rivals' papers have a discount of their own.
-        own = task.rewards and not isinstance(config, NFRLBCConfig)
+        own = task.rewards and type(config) is not NFRLBCConfig
         values.setdefault("discount", config.discount if own else task.discount)
+    if task.partial_goals:
+        values["goal_columns"] = task.goal_columns
     return dataclasses.replace(config, **values)
+
+
+def _fields(config: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(config)}
 
 
 # Small networks at one rate, for what takes time are the updates. The flow's goals are in units of
@@ -292,38 +269,22 @@ LAPTOP_EXPLORING = ExploreTraining(
     batch_size=256,
     buffer_steps=100_000,
     prefill=1600,
-    chunk=32,
+    log_every=32,
     checkpoint_every=320,
 )
 
 
-def find_exploration(
-    name: PresetName, agent: str
-) -> tuple[NFUGSConfig | CRLConfig, ExploreTraining]:
-    """Return a preset's values for an agent that explores a maze.
-
-    Raises:
-        UserError: There is no such agent, or it has no such preset; the message names the nearest,
-            or those it has.
-    """
-    if agent not in EXPLORERS:
-        raise unknown_name("agent", agent, EXPLORERS)
+def _exploring(name: str, agent: str, config: NFUGSConfig | CRLConfig) -> Preset:
     if name in BEYOND_PAPER:
         raise _not_far_sighted(agent)
-    laptop = name == "laptop"
-    common: dict[str, Any] = dict(_EXPLORER) if laptop else {}
+    if name == "paper":
+        return Preset(config, ExploreTraining())
+    values: dict[str, Any] = dict(_EXPLORER)
     if agent == "nf-ugs":
-        small: dict[str, Any] = {
-            "blocks": 4,
-            "channels": 32,
+        values |= {
+            "flow": RealNVPConfig(4, 32),
             "noise": SUCCESS_RADIUS,
             "flow_learning_rate": 1e-3,
             "goal_scale": 10.0,
         }
-        return NFUGSConfig(**common, **(small if laptop else {})), _exploring(laptop)
-    goals = agent.removeprefix("crl-")
-    return CRLConfig(goals=cast(Goals, goals), **common), _exploring(laptop)
-
-
-def _exploring(laptop: bool) -> ExploreTraining:
-    return LAPTOP_EXPLORING if laptop else ExploreTraining()
+    return Preset(dataclasses.replace(config, **values), LAPTOP_EXPLORING)

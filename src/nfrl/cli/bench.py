@@ -12,19 +12,20 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from nfrl.agents import AGENTS, EXPLORERS, build_agent
+from nfrl import registry
+from nfrl.agents.configs import agents_that, find_config
 from nfrl.analysis import collecting_speed, exploring_speed, sampling_milliseconds, training_speed
 from nfrl.analysis.multimodality import DENSITIES, MODELS, compare, true_samples
-from nfrl.benchmarks import find_task
-from nfrl.benchmarks.mazes import find_maze
-from nfrl.benchmarks.presets import SUITES, Preset, PresetName, find_exploration, find_preset
-from nfrl.collect.catalog import RECIPES
 from nfrl.errors import UserError, unknown_name
 from nfrl.files import write_atomically, write_json
+from nfrl.presets import Preset, family_of, find_preset
 from nfrl.progress import progress
 from nfrl.reports.modes import mode_samples
 from nfrl.reports.style import png
 from nfrl.runs.provenance import device, provenance
+from nfrl.spec import Spec
+from nfrl.task import find_task
+from nfrl.training.exploring import ExploreTraining
 
 # Sizes of cube-single: neither needs the simulator to be started.
 OBSERVATION_DIM, ACTION_DIM = 28, 5
@@ -40,12 +41,12 @@ TASK_OF = {
 class TrainOptions:
     """Measure training on cube-single's sizes (28 observed numbers, 5-d actions)."""
 
-    preset: PresetName = "paper"
+    preset: str = "paper"
     """Whose networks and batches: "paper" or "laptop"."""
     agents: tuple[str, ...] = ("nf-gcbc", "gcbc", "fm-gcbc")
     """Which agents."""
     steps: int = 50
-    """Updates in a compiled chunk."""
+    """Updates in a compiled call."""
     rounds: int = 5
     """How often each side is timed; the medians count."""
     out: Path | None = None
@@ -56,7 +57,7 @@ class TrainOptions:
 class SampleOptions:
     """Measure the choice of actions on cube-single's sizes (28 observed numbers, 5-d actions)."""
 
-    preset: PresetName = "paper"
+    preset: str = "paper"
     """Whose networks: "paper" or "laptop"."""
     agents: tuple[str, ...] = ("nf-gcbc", "gcbc", "fm-gcbc")
     """Which agents."""
@@ -72,9 +73,9 @@ class ExploreOptions:
 
     maze: str = "point-big-maze"
     """Where."""
-    preset: PresetName = "laptop"
+    preset: str = "laptop"
     """Whose sizes: "paper" or "laptop"."""
-    agents: tuple[str, ...] = tuple(EXPLORERS)
+    agents: tuple[str, ...] = ("nf-ugs", "crl-oracle", "crl-uniform", "crl-minmax")
     """Which agents."""
     batch_size: int | None = None
     """Transitions an update, if not the preset's."""
@@ -143,8 +144,8 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def bench_train(options: TrainOptions) -> tuple[Table, dict[str, Any]]:
-    """Time training: compiled chunks, the plain loop, and the bare matrix products."""
-    _check("agent", options.agents, AGENTS)
+    """Time training: compiled calls, the plain loop, and the bare matrix products."""
+    _check("agent", options.agents, agents_that(explores=False))
     table = Table(
         "agent",
         "parameters",
@@ -189,7 +190,7 @@ def bench_train(options: TrainOptions) -> tuple[Table, dict[str, Any]]:
 
 def bench_sample(options: SampleOptions) -> tuple[Table, dict[str, Any]]:
     """Time the choice of one action and of many at once."""
-    _check("agent", options.agents, AGENTS)
+    _check("agent", options.agents, agents_that(explores=False))
     if not all(batch > 0 for batch in options.batches):
         raise UserError(f"batches must be 1 or more each; got {options.batches}")
     batches = options.batches
@@ -197,7 +198,7 @@ def bench_sample(options: SampleOptions) -> tuple[Table, dict[str, Any]]:
     figures: dict[str, Any] = {}
     for agent in options.agents:
         config = _preset(agent, options.preset).agent
-        built = build_agent(config, jr.key(0), OBSERVATION_DIM, ACTION_DIM, 1)
+        built = config.build(jr.key(0), Spec.vectors(OBSERVATION_DIM, ACTION_DIM), 1)
         times = {batch: sampling_milliseconds(built, OBSERVATION_DIM, batch) for batch in batches}
         table.add_row(agent, *(f"{value:.2f}" for value in times.values()))
         figures[agent] = {f"milliseconds_{batch}": value for batch, value in times.items()}
@@ -206,8 +207,11 @@ def bench_sample(options: SampleOptions) -> tuple[Table, dict[str, Any]]:
 
 def bench_explore(options: ExploreOptions) -> tuple[Table, dict[str, Any]]:
     """Time exploring: the whole, its parts, the loop in Python and the environments alone."""
-    _check("agent", options.agents, EXPLORERS)
-    maze = find_maze(options.maze)
+    _check("agent", options.agents, agents_that(explores=True))
+    task = find_task(options.maze)
+    if task.world is None:
+        raise UserError(f"{task.name} is no maze to explore")
+    maze = registry.load_reference(task.world)(task.name)
     table = Table(
         "agent",
         "environment steps/s",
@@ -221,7 +225,9 @@ def bench_explore(options: ExploreOptions) -> tuple[Table, dict[str, Any]]:
     figures: dict[str, Any] = {}
     with progress("measuring", len(options.agents), "agents") as update:
         for done, agent in enumerate(options.agents):
-            config, training = find_exploration(options.preset, agent)
+            preset = find_preset(options.preset, agent, task)
+            config, training = preset.agent, preset.training
+            assert isinstance(training, ExploreTraining)
             if options.batch_size is not None:
                 training = dataclasses.replace(training, batch_size=options.batch_size)
             speed = exploring_speed(config, training, maze, rounds=options.rounds)
@@ -249,7 +255,7 @@ def bench_data(options: DataOptions) -> tuple[Table, dict[str, Any]]:
     """Time the making of data by worker processes, and the simulator alone."""
     if not options.workers or min(*options.workers, options.episodes) < 1:
         raise UserError("workers and episodes must be at least 1")
-    _check("dataset", options.datasets, RECIPES)
+    _check("dataset", options.datasets, registry.mappings("recipes"))
     table = Table("data set", "simulator alone", title="steps a second")
     for count in options.workers:
         table.add_column(f"stored, {count} worker{'s' * (count > 1)}")
@@ -318,6 +324,6 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.0f}"
 
 
-def _preset(agent: str, name: PresetName) -> Preset:
-    task = next(TASK_OF[suite] for suite, (_, fitting) in SUITES.items() if agent in fitting)
+def _preset(agent: str, name: str) -> Preset:
+    task = TASK_OF[family_of(find_config(agent).capabilities)]
     return find_preset(name, agent, find_task(task))

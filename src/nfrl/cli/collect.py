@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from nfrl.reports.style import png
 from nfrl.runs.checkpoints import steps_in
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.provenance import provenance, provenance_of
-from nfrl.training.experts import EXPERTS, OnlineTraining, train_expert, write_expert
+from nfrl.training.experts import EXPERTS, ExpertTraining, train_expert, write_expert
 
 USAGE = """usage: nfrl collect expert NAME [options]
        nfrl collect score NAME [options]
@@ -44,7 +45,7 @@ class ExpertOptions:
 
     agent: SACConfig
     """The algorithm's own values."""
-    training: OnlineTraining
+    training: ExpertTraining
     """How long, and how acting and learning alternate."""
     steps: int | None = None
     """Environment steps (the same as --training.steps)."""
@@ -173,14 +174,15 @@ def make_expert(mover: Body, options: ExpertOptions) -> Path:
 
 
 def _train(
-    folder: RunFolder, mover: Body, options: ExpertOptions, training: OnlineTraining, weights: Path
+    folder: RunFolder, mover: Body, options: ExpertOptions, training: ExpertTraining, weights: Path
 ) -> None:
     title = f"training the {mover.name} expert"
-    start = max(steps_in(folder.checkpoints), default=0)
+    start, began = max(steps_in(folder.checkpoints), default=0), time.perf_counter()
     with progress(title, training.steps, "steps", done=start) as update:
 
         def report(step: int, metrics: dict[str, float]) -> None:
-            figures = [f"{metrics['rate']:.0f} steps/s", f"reward {metrics['reward']:.3f} a step"]
+            rate = (step - start) / (time.perf_counter() - began)
+            figures = [f"{rate:.0f} steps/s", f"reward {metrics['reward']:.3f} a step"]
             figures.append(f"{metrics['ends_per_1000']:.1f} ends in 1000")
             update(step, ", ".join(figures))
 

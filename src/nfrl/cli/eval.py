@@ -9,15 +9,22 @@ import jax.random as jr
 import tyro
 
 from nfrl.analysis.confidence import measure
-from nfrl.cli.train import AgentConfigT, check_variant, check_workers, describe
+from nfrl.cli.finishing import describe
+from nfrl.cli.resume import with_data
+from nfrl.cli.train import AgentConfigT, check_variant, check_workers
+from nfrl.cli.words import with_flow
 from nfrl.errors import UserError
-from nfrl.experiment import Experiment, load_data, load_trained, score
+from nfrl.experiment.config import Experiment
+from nfrl.experiment.data import load_data
+from nfrl.experiment.load import load_trained
+from nfrl.experiment.own import own_task
+from nfrl.experiment.scoring import score
 from nfrl.files import write_atomically, write_json
 from nfrl.reports.confidence import confidence as draw
 from nfrl.reports.style import png
-from nfrl.runs.folder import RunFolder, is_exploration
+from nfrl.runs.folder import RunFolder
 from nfrl.runs.provenance import provenance
-from nfrl.training.offline import latest_step
+from nfrl.training.seeds import latest_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +39,16 @@ class EvalOptions:
     """The run's folder: runs/TASK/AGENT-PRESET/seed-N."""
     episodes: int = 50
     """Episodes per goal."""
+    seed: int | None = None
+    """Of the episodes and of the policy's own random numbers; by default the run's. Another one
+    leaves the run's result as it is."""
+    env: str | None = None
+    """Another environment than the run's, or the first: a Gymnasium id, module:id, or
+    package.module:Class."""
+    horizon: int | None = None
+    """Steps of an episode in --env; by default its own limit."""
+    data: str | None = None
+    """Where the run's data are now, if they have moved (for --confidence)."""
     step: int | None = None
     """The checkpoint's step, of the environment where the run went on in it; by default the latest.
     The run's result is written anew only where none is given and the run is finished."""
@@ -64,47 +81,67 @@ def run(arguments: Sequence[str]) -> None:
     check_workers(options.workers)
     check_variant(options.variant)
     folder = RunFolder(options.run.resolve())
-    config = folder.read_config()
-    if is_exploration(config):
+    experiment = Experiment.from_json(folder.read_config())
+    if experiment.explores:
         raise UserError(
             f"{folder.path} explored a maze, and was evaluated as it did: see its metrics.jsonl "
             "and figures"
         )
-    experiment = dataclasses.replace(Experiment.from_json(config), episodes=options.episodes)
-    last = experiment.online_steps or experiment.training.steps
-    finished = options.step is None and latest_step([folder]) == last
+    experiment = dataclasses.replace(experiment, episodes=options.episodes)
+    if options.data is not None:
+        experiment = with_data(experiment, options.data)
+    finished = options.step is None and latest_step([folder]) == experiment.steps
     if options.variant and not finished:
         raise UserError("--variant names a result, which only a finished run's last checkpoint has")
     acts_otherwise = bool(rest or options.variant)
     if acts_otherwise:
         experiment = _changed(experiment, rest, options.variant)
+    elsewhere = options.env is not None or options.seed is not None
+    if options.env is not None:
+        experiment = _in_environment(experiment, options)
     agent = load_trained(experiment, folder, options.step)
     if options.confidence:
         _measure_confidence(experiment, folder, agent)
         return
+    if experiment.task.environment is None:
+        raise UserError("there is nothing to act in: name an environment with --env")
     result = score(
         experiment,
-        config["seed"],
+        folder.read_config()["seed"],
         folder,
         agent,
+        evaluation_seed=options.seed,
         workers=options.workers,
         video=options.video,
-        keep=finished and not acts_otherwise,
+        keep=finished and not acts_otherwise and not elsewhere,
     )
     if options.variant:
         folder = RunFolder(folder.path / options.variant)
         # The run was evaluated on the way as it acted then.
-        folder.write_result({**result, "curve": []})
+        folder.write_result(dataclasses.replace(result, curve=()))
     print(f"{folder.path}: {describe(result)}")
+
+
+def _in_environment(experiment: Experiment, options: EvalOptions) -> Experiment:
+    """Return the experiment with another environment to act in."""
+    keys = tuple(experiment.data.spec.observation)
+    task = own_task(
+        experiment.agent_config.capabilities,
+        options.env,
+        name=experiment.task.name if experiment.task.environment is None else "",
+        horizon=options.horizon,
+        observation_keys=keys if len(keys) > 1 else (),
+    )
+    return dataclasses.replace(experiment, task=task)
 
 
 def _changed(experiment: Experiment, words: Sequence[str], variant: str) -> Experiment:
     """Return the experiment with other values of the agent, and a word for them."""
-    config = experiment.agent_config
+    config, rest = with_flow(experiment.agent_config, words)
     kind: Any = type(config)
     acting = tyro.cli(
         _Acting[kind],
-        args=list(words),
+        args=rest,
         prog="nfrl eval RUN",
         default=_Acting(config),
         config=(tyro.conf.AvoidSubcommands,),
@@ -118,14 +155,13 @@ def _changed(experiment: Experiment, words: Sequence[str], variant: str) -> Expe
 def _measure_confidence(experiment: Experiment, folder: RunFolder, agent: Any) -> None:
     found = measure(agent, load_data(experiment)[1], jr.key(folder.read_config()["seed"]))
     figure = draw(
-        f"{experiment.agent}, {experiment.task}", found.familiar, found.unfamiliar, found.auc
+        f"{experiment.agent}, {experiment.task.name}", found.familiar, found.unfamiliar, found.auc
     )
     write_atomically(folder.path / "confidence.png", lambda file: file.write(png(figure)))
     areas = {f"{scale:g}": round(area, 4) for scale, area in found.auc.items()}
     config = folder.read_config()
-    del config["dataset"]["path"]  # which is of this machine
-    names = ("task", "agent", "preset", "variant", "seed", "dataset")
-    record = {name: config[name] for name in names}
+    record = {name: config[name] for name in ("task", "agent", "preset", "variant", "seed")}
+    record["dataset"] = experiment.data.to_record()
     record |= {"states": len(found.familiar), "auc": areas, **provenance()}
     write_json(folder.path / "confidence.json", record)
     said = ", ".join(f"{area:.2f} (moved by {scale:g})" for scale, area in found.auc.items())

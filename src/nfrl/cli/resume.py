@@ -7,12 +7,12 @@ from typing import Annotated
 
 import tyro
 
-from nfrl.cli import explore
-from nfrl.cli.train import check_workers, finish
+from nfrl.cli.finishing import finish
+from nfrl.cli.train import check_workers
+from nfrl.data.load import locate
 from nfrl.errors import UserError
-from nfrl.experiment import Experiment
-from nfrl.exploration import Exploration
-from nfrl.runs.folder import RunFolder, is_exploration
+from nfrl.experiment.config import Experiment
+from nfrl.runs.folder import RunFolder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,8 @@ class ResumeOptions:
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run's folder: runs/TASK/AGENT-PRESET/seed-N."""
+    data: str | None = None
+    """Where its data are now, if they or the run have moved; their hash must be the same."""
     workers: int | None = None
     """Processes that step environments; by default one per processor core."""
     record: Path | None = None
@@ -32,17 +34,24 @@ def run(arguments: Sequence[str]) -> None:
     options = tyro.cli(ResumeOptions, args=list(arguments), prog="nfrl resume")
     check_workers(options.workers)
     run = RunFolder(options.run.resolve())
-    config = run.read_config()
-    if is_exploration(config):
-        exploration = Exploration.from_json(config)
-        explore.finish(exploration, _siblings(run, exploration.seeds), record=options.record)
-        return
-    experiment = Experiment.from_json(config)
+    experiment = Experiment.from_json(run.read_config())
     folders = _siblings(run, experiment.seeds)
     for folder in folders:
         if folder.is_begun and Experiment.from_json(folder.read_config()) != experiment:
             raise UserError(f"{folder.path} and {options.run} did not train together")
+    if options.data is not None:
+        experiment = with_data(experiment, options.data)
     finish(experiment, folders, workers=options.workers, record=options.record)
+
+
+def with_data(experiment: Experiment, uri: str) -> Experiment:
+    """Return an experiment whose data lie elsewhere; they are checked where they are loaded."""
+    if experiment.dataset is None:
+        raise UserError("this run explored a maze: it has no data")
+    path = locate(uri)
+    return dataclasses.replace(
+        experiment, dataset=dataclasses.replace(experiment.dataset, path=str(path))
+    )
 
 
 def _siblings(run: RunFolder, seeds: Sequence[int]) -> list[RunFolder]:

@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from nfrl.cli.finishing import describe
 from nfrl.cli.train import Plan, plan
 from nfrl.errors import UserError, unknown_name
 from nfrl.launch.jobs import Job, find_suite, known_suites, read_suite
@@ -191,9 +192,9 @@ def _state(planned: Plan) -> str:
     for folder in planned.folders:
         result = folder.read_result()
         if result is not None:
-            score = -1 if result["score"] is None else result["score"]
-            diverged = result["status"] == "diverged"
-            states.append((1, score, "diverged" if diverged else planned.describe(result)))
+            score = -1 if result.score is None else result.score
+            diverged = result.status == "diverged"
+            states.append((1, score, "diverged" if diverged else describe(result)))
         elif folder.is_begun:
             step = folder.last_step()
             states.append((0, step, f"at step {step} of {planned.steps}"))

@@ -1,5 +1,6 @@
 """The paper's flow: linear flows and couplings in turn (Ghugare and Eysenbach, 2025, section 4)."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
@@ -10,6 +11,7 @@ from flowjax.bijections import AbstractBijection, Chain, Flip, Identity, Rationa
 from flowjax.distributions import AbstractTransformed, StandardNormal
 from jaxtyping import PRNGKeyArray
 
+from nfrl.flows.config import FlowConfig
 from nfrl.flows.coupling import Coupling, ExpAffine
 from nfrl.flows.plu import PLULinear
 
@@ -111,6 +113,25 @@ class RealNVP(AbstractTransformed):
         self.base_dist = StandardNormal(shape=(dim,))
         # A flowjax chain maps latents to data; its inverse takes the layers in the order above.
         self.bijection = Float32Chain(layers[::-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class RealNVPConfig(FlowConfig):
+    """The sizes of a RealNVP; the defaults are the paper's for OGBench."""
+
+    blocks: int = 6
+    """Blocks of the flow: a linear flow and a coupling each."""
+    channels: int = 256
+    """Width c of the coupling networks (the code; the paper's table says 512)."""
+    transformer: Transformer = "affine"
+    """What a coupling does to a coordinate; "spline" is rational-quadratic."""
+    mixing: Mixing = "plu"
+    """The linear flow between couplings; "none" is the paper's ablation."""
+    layer_norm: bool = True
+    """LayerNorm in the coupling networks; False is the paper's ablation."""
+
+    def build(self, key: PRNGKeyArray, *, dim: int, cond_dim: int) -> RealNVP:
+        return RealNVP(key, dim=dim, cond_dim=cond_dim, **dataclasses.asdict(self))
 
 
 def _linear(key: PRNGKeyArray, dim: int, mixing: Mixing) -> AbstractBijection:

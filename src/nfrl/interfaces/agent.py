@@ -1,28 +1,74 @@
-"""What an agent that learns from a data set can do, as types; agents do not inherit from them."""
+"""What an agent is to everything outside :mod:`nfrl.agents`; agents do not inherit from it.
+
+An agent says what it needs and can do (:class:`Capabilities`), so that nothing asks for its type or
+its name.
+"""
 
 import dataclasses
 from typing import Any, Protocol, Self
 
-import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.data.dataset import Dataset
 from nfrl.errors import UserError
+from nfrl.spec import Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Capabilities:
+    """What an agent needs and can do.
+
+    Attributes:
+        goals: It learns from hindsight goals, and acts towards a goal that it is told.
+        rewards: It learns from transitions, which must have rewards.
+        explores: It learns in a simulated maze, from no data.
+        online: It can go on learning from transitions of its own.
+        likelihood: It has ``log_prob``.
+        history: How many of the latest observations ``act`` is given, as (history, observation);
+            None for the present one alone, as (observation,).
+        predicted: How many actions ``act`` returns, as (predicted, action); None for one, as
+            (action,).
+        executed: How many of them are executed before the next are chosen.
+        discount: gamma of a step, of future rewards or of hindsight goals; 1 where it has none.
+    """
+
+    goals: bool = False
+    rewards: bool = False
+    explores: bool = False
+    online: bool = False
+    likelihood: bool = False
+    history: int | None = None
+    predicted: int | None = None
+    executed: int = 1
+    discount: float = 1.0
+
+    @property
+    def plans(self) -> bool:
+        """Whether it looks back or plans ahead, so that something must be remembered for it."""
+        return self.history is not None or self.predicted is not None
 
 
 class Agent(Protocol):
     """A value: a pytree of networks and optimiser state, whose methods are pure functions."""
 
     @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+
+    @property
     def policy(self) -> Any:
         """The networks that act: what is needed after training."""
+
+    @property
+    def optimizer_state(self) -> Any:
+        """What its optimisers remember; not needed to act."""
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Any:
         """Draw the batch that an update takes: a named tuple from :mod:`nfrl.data.samplers`."""
         ...
 
     def update(self, batch: Any, key: PRNGKeyArray) -> tuple[Self, dict[str, Array]]:
-        """Take one gradient step; return the new agent and scalar metrics."""
+        """Take one gradient step; return the new agent and scalar metrics, ``loss`` among them."""
         ...
 
     def validate(self, batch: Any, key: PRNGKeyArray) -> dict[str, Array]:
@@ -31,121 +77,70 @@ class Agent(Protocol):
 
     def act(
         self,
-        observation: Float[Array, " observation"],
-        goal: Float[Array, " observation"],
+        observation: Float[Array, "*history observation"],
+        goal: Float[Array, " goal"],
         key: PRNGKeyArray,
-    ) -> Float[Array, " action"]:
-        """Choose one action in [-1, 1]; agents that learn from rewards pass over the goal."""
+    ) -> Float[Array, "*predicted action"]:
+        """Choose the next action or actions, in the data's units.
+
+        Args:
+            observation: What its capabilities say: the present observation, or the latest ones.
+            goal: As wide as an observation; of any width for agents that seek no goals, which pass
+                it over.
+            key: Random key.
+        """
         ...
 
 
-class Wrapper(eqx.Module):
-    """An agent that stands around another, which it lets see things its own way.
+class LikelihoodAgent(Agent, Protocol):
+    """An agent whose capabilities have a likelihood."""
 
-    Everything is the other's, but for what :meth:`see_batch` and :meth:`see` make of what it is
-    given.
-    """
-
-    agent: Agent
-
-    def see_batch(self, batch: Any) -> Any:
-        """Return a batch as the agent within is to see it."""
-        return batch
-
-    def see(self, observation: Array, goal: Array) -> tuple[Array, Array]:
-        """Return an observation and a goal as the agent within is to see them."""
-        return observation, goal
-
-    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Any:
-        """Draw a batch as the agent within does."""
-        return self.agent.draw(dataset, key, batch_size)
-
-    def update(self, batch: Any, key: PRNGKeyArray) -> tuple[Self, dict[str, Array]]:
-        """Take its gradient step."""
-        agent, metrics = self.agent.update(self.see_batch(batch), key)
-        return dataclasses.replace(self, agent=agent), metrics
-
-    def validate(self, batch: Any, key: PRNGKeyArray) -> dict[str, Array]:
-        """Return its metrics of a held-out batch."""
-        return self.agent.validate(self.see_batch(batch), key)
-
-    def act(
+    def log_prob(
         self,
-        observation: Float[Array, " observation"],
+        observation: Float[Array, "*history observation"],
         goal: Float[Array, " goal"],
-        key: PRNGKeyArray,
-    ) -> Float[Array, " action"]:
-        """Choose its action; a goal has an observation's width, or none."""
-        return self.agent.act(*self.see(observation, goal), key)
-
-    @property
-    def policy(self) -> Any:
-        """The networks that act, in the units of the agent within."""
-        return self.agent.policy
-
-    @property
-    def optimizer_state(self) -> Any:
-        """What the agent's optimisers remember."""
-        return self.agent.optimizer_state  # type: ignore[attr-defined]
+        action: Float[Array, "*predicted action"],
+    ) -> Float[Array, ""]:
+        """Return the log-density of what ``act`` may return, in nats and in the data's units."""
+        ...
 
 
 class AgentConfig(Protocol):
     """A frozen dataclass of hyperparameters that builds an agent."""
 
     @property
-    def standardize(self) -> bool:
-        """Whether :func:`nfrl.agents.build_agent` is to standardize the observations."""
+    def capabilities(self) -> Capabilities:
+        """What the agent will need and be able to do."""
 
-    @property
-    def chunk(self) -> int:
-        """Actions that are chosen at once."""
+    def build(
+        self, key: PRNGKeyArray, spec: Spec, steps: int, data: Dataset | None = None
+    ) -> Agent:
+        """Build an untrained agent.
 
-    @property
-    def executed(self) -> int | None:
-        """How many of them are executed before the next are chosen; None for all."""
-
-    def build(self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int) -> Agent:
-        """Build an untrained agent for a run of so many steps."""
+        Args:
+            key: Random key of the initial weights.
+            spec: What is observed and done.
+            steps: Length of the run, which learning-rate schedules span.
+            data: What normalisers are fitted to; None where a checkpoint is to be loaded, and
+                shapes are all that matters.
+        """
         ...
 
 
-def check_discount(discount: float) -> None:
-    """Refuse a discount outside [0, 1).
+@dataclasses.dataclass(frozen=True)
+class ChunkShape:
+    """How far back an agent looks, how far ahead it plans, and how much of that it does."""
 
-    Raises:
-        UserError: It is.
-    """
-    if not 0 <= discount < 1:
-        raise UserError(f"discount must lie in [0, 1); got {discount}")
+    history: int = 2
+    """Observations H that it sees, the present one included."""
+    predicted: int = 16
+    """Actions P that it predicts."""
+    executed: int = 8
+    """Actions E that it executes before it predicts anew."""
 
-
-def check_temperature(temperature: float) -> None:
-    """Refuse a temperature of samples that is below zero.
-
-    Raises:
-        UserError: It is.
-    """
-    if not temperature >= 0:
-        raise UserError(f"temperature must be at least 0; got {temperature}")
-
-
-def check_unit(unit: float) -> None:
-    """Refuse a unit of a critic's outputs that is not greater than zero.
-
-    Raises:
-        UserError: It is not.
-    """
-    if not unit > 0:
-        raise UserError(f"critic-unit must be greater than 0; got {unit}")
-
-
-def check_positive(config: object, *names: str) -> None:
-    """Refuse a configuration whose fields of these names, counts of something, are not all >= 1.
-
-    Raises:
-        UserError: One is less; the message names it as the command line does.
-    """
-    for name in names:
-        value = getattr(config, name)
-        if value < 1:
-            raise UserError(f"{name.replace('_', '-')} must be at least 1; got {value}")
+    def __post_init__(self):
+        if self.history < 1 or not 1 <= self.executed <= self.predicted:
+            raise UserError(
+                "history must be at least 1, and executed from 1 to predicted; got "
+                f"{self.history}, {self.executed} and {self.predicted}"
+            )

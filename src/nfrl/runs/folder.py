@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nfrl.agents import EXPLORERS
 from nfrl.errors import UserError
 from nfrl.files import write_atomically, write_json
 
@@ -129,9 +128,3 @@ class RunFolder:
         if not isinstance(value, dict):
             raise UserError(f"{file} does not hold a JSON object")
         return value
-
-
-def is_exploration(config: dict[str, Any]) -> bool:
-    """Whether a config.json is of an explorer's run."""
-    agent = config.get("agent")
-    return isinstance(agent, str) and agent in EXPLORERS

@@ -6,7 +6,6 @@ rest of the run depends on: a resumed run is an uninterrupted one to the bit.
 """
 
 import dataclasses
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -30,13 +29,12 @@ from nfrl.errors import UserError
 from nfrl.files import write_atomically
 from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
-from nfrl.runs.interruption import interruption
-
-Report = Callable[[int, dict[str, float]], None]
+from nfrl.spec import Spec
+from nfrl.training.loop import Line, NonFiniteLossError, Report, last_checkpoint, loop, spans_of
 
 
 @dataclasses.dataclass(frozen=True)
-class OnlineTraining:
+class ExpertTraining:
     """How long, and how acting and learning alternate. The defaults are the ant's."""
 
     steps: int = 400_000
@@ -81,11 +79,11 @@ class OnlineTraining:
         return self.environments * self.rollout
 
 
-EXPERTS: dict[str, tuple[SACConfig, OnlineTraining]] = {
-    "ant": (SACConfig(), OnlineTraining()),
+EXPERTS: dict[str, tuple[SACConfig, ExpertTraining]] = {
+    "ant": (SACConfig(), ExpertTraining()),
     "ant-ball": (
         SACConfig(critic_layer_norm=True),
-        OnlineTraining(
+        ExpertTraining(
             steps=12_000_000,
             update_every=4,
             environments=40,
@@ -95,7 +93,7 @@ EXPERTS: dict[str, tuple[SACConfig, OnlineTraining]] = {
     ),
     "humanoid": (
         SACConfig(critic_hidden=(1024, 1024, 1024), critic_layer_norm=True, aggregate="mean"),
-        OnlineTraining(
+        ExpertTraining(
             steps=40_000_000,
             update_every=4,
             environments=40,
@@ -112,7 +110,7 @@ def train_expert(
     run: RunFolder,
     body: Body,
     config: SACConfig,
-    training: OnlineTraining,
+    training: ExpertTraining,
     *,
     seed: int = 0,
     workers: int = 0,
@@ -138,46 +136,51 @@ def train_expert(
         KeyboardInterrupt: Between checkpoints: what came after the last is lost.
     """
     init_key, act_key, update_key = jr.split(jr.key(seed), 3)
-    with Pool(body, training.environments, workers, seed) as pool, interruption() as interrupted:
-        agent = config.build(init_key, pool.observation_dim, pool.action_dim)
+    with Pool(body, training.environments, workers, seed) as pool:
+        agent = config.build(init_key, Spec.vectors(pool.observation_dim, pool.action_dim))
         capacity = min(training.capacity, training.steps)
         replay = empty_replay(capacity, pool.observation_dim, pool.action_dim)
         found = checkpoints.steps_in(run.checkpoints)
         start = max(found, default=0)
         if start:
             agent, replay = checkpoints.load(found[start], (agent, replay))
-        run.checkpoints.mkdir(parents=True, exist_ok=True)
-        run.truncate_metrics(start)
-        earlier, began = run.seconds_until(start), time.perf_counter()
         learn = compile_updates(agent, training)
-        tally, rows = Tally(), []
         observations = np.empty(0)
-        for step in range(start, training.steps, training.call):
-            if step == start or step % training.checkpoint_every == 0:
-                observations = pool.reset(step // training.checkpoint_every)
-            observations, new = _rollout(
-                pool, agent.policy, observations, act_key, step, training, tally
-            )
-            learns = step >= training.random_steps
-            count = training.call // training.update_every if learns else 0
-            agent, replay, metrics = learn(agent, replay, new, update_key, step, count)
-            rows.append(metrics)
-            step += training.call
-            if step % training.log_every == 0:
-                seconds = earlier + time.perf_counter() - began
-                line = tally.line() | _averages(rows)
-                if not all(np.isfinite(list(line.values()))):
-                    raise UserError(
-                        f"step {step}: the losses are not finite ({line}); last good checkpoint: "
-                        f"{max(checkpoints.steps_in(run.checkpoints), default='none yet')}"
-                    )
-                run.append_metrics({"step": step, "seconds": round(seconds, 3), **line})
-                report(step, line | {"rate": (step - start) / (time.perf_counter() - began)})
-                tally, rows = Tally(), []
-            if step % training.checkpoint_every == 0 or step == training.steps:
-                checkpoints.save_only(run.checkpoints, (agent, replay), step=step)
-            if interrupted():
-                raise KeyboardInterrupt
+
+        def advance(state: Any, begin: int, end: int) -> tuple[Any, list[Line]]:
+            nonlocal observations
+            agent, replay = state
+            tally, rows = Tally(), []
+            for step in range(begin, end, training.call):
+                if step == start or step % training.checkpoint_every == 0:
+                    observations = pool.reset(step // training.checkpoint_every)
+                observations, new = _rollout(
+                    pool, agent.policy, observations, act_key, step, training, tally
+                )
+                learns = step >= training.random_steps
+                count = training.call // training.update_every if learns else 0
+                agent, replay, metrics = learn(agent, replay, new, update_key, step, count)
+                rows.append(metrics)
+            line = tally.line() | _averages(rows)
+            if not all(np.isfinite(list(line.values()))):
+                raise NonFiniteLossError(
+                    f"step {end}: the losses are not finite ({line}); last good checkpoint: "
+                    f"{last_checkpoint(run)}",
+                    seed,
+                )
+            return (agent, replay), [line]
+
+        agent, _ = loop(
+            [run],
+            (agent, replay),
+            start,
+            spans_of(training.log_every, training.steps),
+            advance,
+            lambda state, step: checkpoints.save_only(run.checkpoints, state, step=step),
+            due=lambda step: step % training.checkpoint_every == 0 or step == training.steps,
+            anywhere=False,
+            report=report,
+        )
     return agent
 
 
@@ -191,7 +194,7 @@ def write_expert(policy: TanhGaussian, path: Path) -> None:
     write_atomically(path, lambda file: file.write(data))
 
 
-def compile_updates(agent: SAC, training: OnlineTraining) -> Callable[..., Any]:
+def compile_updates(agent: SAC, training: ExpertTraining) -> Callable[..., Any]:
     """Compile many updates into one call; agent and replay passed to it are consumed.
 
     Returns:
@@ -254,7 +257,7 @@ def _rollout(
     observations: np.ndarray,
     key: PRNGKeyArray,
     step: int,
-    training: OnlineTraining,
+    training: ExpertTraining,
     tally: Tally,
 ) -> tuple[np.ndarray, Experience]:
     """Step all environments a few times; return what to act on next, and what happened."""

@@ -5,7 +5,6 @@ begin their episodes together, at the start of a round, each with a goal that th
 """
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -18,26 +17,25 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nfrl.agents.parts.optimization import mean_metrics
-from nfrl.benchmarks.mazes import Maze, pictures
-from nfrl.benchmarks.mazes.maze import EASY_RADIUS, SUCCESS_RADIUS, goal_of
 from nfrl.data import goal_replay as replay
 from nfrl.data.goal_replay import Replay
 from nfrl.errors import UserError
-from nfrl.interfaces.explorer import Explorer, ExplorerConfig
+from nfrl.interfaces.agent import AgentConfig
+from nfrl.interfaces.explorer import Explorer, World
 from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
-from nfrl.runs.interruption import interruption
-from nfrl.training.offline import (
+from nfrl.spec import Spec
+from nfrl.training import snapshots
+from nfrl.training.loop import (
     FINITE_UPDATES,
+    Line,
     NonFiniteLossError,
     Report,
-    over_seeds,
-    restore,
-    save,
-    seed_keys,
-    stack,
-    take,
+    last_checkpoint,
+    loop,
+    statistics,
 )
+from nfrl.training.seeds import over_seeds, restore, save, seed_keys, stack, take
 
 COMMANDS_AT_ONCE = 16
 """Environments whose candidates are scored side by side; more outgrow the processor's caches."""
@@ -67,11 +65,12 @@ class ExploreTraining:
     candidates: int = 1024
     """Goals from the buffer that each environment's command is chosen from."""
     evaluation_episodes: int = 4
-    """Episodes for each evaluation goal, after each chunk."""
-    chunk: int = 20
-    """Rounds in one compiled call: metrics are averaged over them, and logged."""
+    """Episodes for each evaluation goal, with each line of metrics."""
+    log_every: int = 20
+    """Rounds between two lines of metrics, which are averaged over them; so many are one compiled
+    call."""
     checkpoint_every: int = 200
-    """Rounds between checkpoints, a multiple of ``chunk``; each holds the buffer."""
+    """Rounds between checkpoints, a multiple of ``log_every``; each holds the buffer."""
     keep: int = 1
     """How many checkpoints are kept, the latest."""
 
@@ -81,10 +80,10 @@ class ExploreTraining:
                 raise UserError(f"{field.name.replace('_', '-')} must be at least 1")
         if not 0 <= self.discount < 1:
             raise UserError(f"discount must lie in [0, 1); got {self.discount}")
-        if self.checkpoint_every % self.chunk:
+        if self.checkpoint_every % self.log_every:
             raise UserError(
                 f"checkpoint-every ({self.checkpoint_every}) must be a multiple of "
-                f"chunk ({self.chunk})"
+                f"log-every ({self.log_every})"
             )
 
     @property
@@ -102,22 +101,22 @@ class ExploreTraining:
         """Rounds in all."""
         return max(-(-self.environment_steps // self.round_steps), self.prefill_rounds + 1)
 
-    def check(self, maze: Maze) -> None:
+    def check(self, world: World) -> None:
         """Check the values against a maze.
 
         Raises:
             UserError: An episode does not consist of whole rounds, or does not fit the buffer;
                 or a batch is larger than what the buffer holds at the first update.
         """
-        length = maze.robot.episode_length
+        length = world.robot.episode_length
         if length % self.unroll:
             raise UserError(
                 f"unroll ({self.unroll}) must divide the {length} steps of an episode of "
-                f"{maze.name}"
+                f"{world.name}"
             )
         if length > self.buffer_steps:
             raise UserError(
-                f"an episode of {maze.name} ({length} steps) does not fit the buffer: "
+                f"an episode of {world.name} ({length} steps) does not fit the buffer: "
                 f"buffer-steps is {self.buffer_steps}"
             )
         rows = min(self.prefill_rounds * self.unroll, self.buffer_steps)
@@ -139,22 +138,27 @@ class Exploration(eqx.Module):
     visits: Int[Array, "rows columns"]
 
 
-def buffer_bytes(training: ExploreTraining, maze: Maze) -> int:
+def buffer_bytes(training: ExploreTraining, world: World) -> int:
     """Return what one seed's buffer takes, in bytes."""
     return replay.memory_bytes(
         training.environments,
         training.buffer_steps,
-        maze.robot.observation_dim,
-        maze.robot.action_dim,
+        world.robot.observation_dim,
+        world.robot.action_dim,
     )
+
+
+def spec_of(world: World) -> Spec:
+    """Return what a robot observes and does."""
+    return Spec.vectors(world.robot.observation_dim, world.robot.action_dim)
 
 
 def explore(
     runs: Sequence[RunFolder],
     seeds: Sequence[int],
-    agent_config: ExplorerConfig,
+    agent_config: AgentConfig,
     training: ExploreTraining,
-    maze: Maze,
+    world: World,
     report: Report = lambda step, metrics: None,
 ) -> list[Explorer]:
     """Explore with one agent a seed, all at once, going on from the runs' checkpoints.
@@ -165,11 +169,11 @@ def explore(
 
     Args:
         runs: A folder for each seed. Beside metrics and checkpoints it gets maze.npz; see
-            :mod:`nfrl.benchmarks.mazes.pictures`.
+            :mod:`nfrl.training.snapshots`.
         seeds: The seeds.
         agent_config: Builds the agents.
         training: How long, and on how much at a time.
-        maze: Where.
+        world: Where.
         report: Told the step and the metrics, averaged over seeds, after each chunk. The first
             chunk is the prefill, whose metrics have no losses.
 
@@ -182,64 +186,58 @@ def explore(
             configuration, or the disk is full.
         KeyboardInterrupt: After the chunk in hand was finished and saved.
     """
-    training.check(maze)
+    training.check(world)
     init_keys, keys = seed_keys(seeds)
     # One by one and uncompiled: compiling what runs once takes longer than running it.
-    each: Any = [initial_state(agent_config, training, maze, key) for key in init_keys]
-    states: Any = stack(each)
+    states: Any = stack([initial_state(agent_config, training, world, key) for key in init_keys])
     states, start = restore(runs, states)
     for run in runs:
-        run.checkpoints.mkdir(parents=True, exist_ok=True)
-        run.truncate_metrics(start)
-        pictures.truncate(run, start)
-    earlier = runs[0].seconds_until(start)
-    advance, draw = compile_rounds(states, training, maze), compile_snapshot(states, maze)
-    began, first = time.perf_counter(), start // training.round_steps
-    with interruption() as interrupted:
-        for begin, end in _chunks(training, first):
-            states, metrics = advance(states, keys, begin, end - begin)
-            host = {name: np.asarray(value) for name, value in metrics.items()}
-            updates = (end - begin) * training.updates if begin >= training.prefill_rounds else 0
-            finite = host.pop(FINITE_UPDATES)
+        snapshots.truncate(run, world, start)
+    play, draw = compile_rounds(states, training, world), compile_snapshot(states, world)
+    successes = np.empty(0)
+
+    def advance(states: Any, begin: int, end: int) -> tuple[Any, list[Line]]:
+        nonlocal successes
+        first, last = begin // training.round_steps, end // training.round_steps
+        states, metrics = play(states, keys, first, last - first)
+        host = {name: np.asarray(value) for name, value in metrics.items()}
+        learns = first >= training.prefill_rounds
+        finite, updates = host.pop(FINITE_UPDATES), (last - first) * training.updates * learns
+        for i, run in enumerate(runs):
+            if finite[i] < updates:
+                bad = first + int(finite[i]) // training.updates
+                state: Any = take(states, i)
+                raise _non_finite(run, seeds[i], bad, state, training)
+        done = max(last - training.prefill_rounds, 0) * training.updates
+        host["updates"] = np.full(len(runs), done)
+        successes = host["successes"]
+        return states, [
+            {"environment_steps": end} | {name: value[i].tolist() for name, value in host.items()}
+            for i in range(len(runs))
+        ]
+
+    def due(step: int) -> bool:
+        rounds = step // training.round_steps
+        regular = (rounds - training.prefill_rounds) % training.checkpoint_every == 0
+        return regular or rounds == training.rounds
+
+    def save_all(states: Any, step: int) -> None:
+        if due(step):
+            drawn = draw(states)
             for i, run in enumerate(runs):
-                if finite[i] < updates:
-                    bad = begin + int(finite[i]) // training.updates
-                    state: Any = take(states, i)
-                    raise _non_finite(run, seeds[i], bad, state, training)
-            step = end * training.round_steps
-            seconds = earlier + time.perf_counter() - began
-            done = max(end - training.prefill_rounds, 0) * training.updates
-            host["updates"] = np.full(len(runs), done)
-            for i, run in enumerate(runs):
-                values = {name: value[i].tolist() for name, value in host.items()}
-                run.append_metrics(
-                    {
-                        "step": step,
-                        "environment_steps": step,
-                        "seconds": round(seconds, 3),
-                        **values,
-                    }
-                )
-            due = (end - training.prefill_rounds) % training.checkpoint_every == 0
-            due |= end == training.rounds
-            if due:
-                drawn = draw(states)
-                for i, run in enumerate(runs):
-                    picture = {name: value[i] for name, value in drawn.items()}
-                    picture |= {"steps": np.asarray(step), "successes": host["successes"][i]}
-                    pictures.add(run, maze, picture)
-            stop = interrupted()
-            if due or stop:
-                save(runs, states, step, training.keep)
-            report(step, {name: float(v.mean()) for name, v in host.items() if v.ndim == 1})
-            if stop:
-                raise KeyboardInterrupt
+                picture = {name: value[i] for name, value in drawn.items()}
+                picture |= {"steps": np.asarray(step), "successes": successes[i]}
+                snapshots.add(run, world, picture)
+        save(runs, states, step, training.keep)
+
+    spans = [(a * training.round_steps, b * training.round_steps) for a, b in _spans(training)]
+    states = loop(runs, states, start, spans, advance, save_all, due=due, report=report)
     finished: Any = [take(states, i) for i in range(len(runs))]
     return [state.agent for state in finished]
 
 
 def load_explorer(
-    run: RunFolder, agent_config: ExplorerConfig, maze: Maze, step: int | None = None
+    run: RunFolder, agent_config: AgentConfig, world: World, step: int | None = None
 ) -> Explorer:
     """Load a run's agent, and nothing else, from its latest checkpoint or from that of a step.
 
@@ -250,23 +248,20 @@ def load_explorer(
     if not found:
         raise UserError(f"{run.path} has no checkpoint yet")
     step = max(found) if step is None else step
-    robot = maze.robot
-    agent = eqx.filter_eval_shape(
-        lambda: agent_config.build(jr.key(0), robot.observation_dim, robot.action_dim)
-    )
+    agent = eqx.filter_eval_shape(lambda: agent_config.build(jr.key(0), spec_of(world), 0))
     like: Any = Exploration(agent, None, None, None, None)  # type: ignore[arg-type]
     return checkpoints.load(checkpoints.path_of(run.checkpoints, step), like).agent
 
 
 def compile_rounds(
-    states: Exploration, training: ExploreTraining, maze: Maze
+    states: Exploration, training: ExploreTraining, world: World
 ) -> Callable[[Exploration, Array, int, int], tuple[Exploration, dict[str, Array]]]:
     """Compile many rounds and an evaluation into one call; the states passed to it are consumed.
 
     Args:
         states: Stacked along a first axis, one a seed.
         training: Sizes.
-        maze: Where.
+        world: Where.
 
     Returns:
         A function of (states, keys, round, count) that makes ``count`` rounds from a round on,
@@ -278,7 +273,7 @@ def compile_rounds(
     def one_seed(dynamic: Any, key: PRNGKeyArray, first: Array, count: int, learning: bool) -> Any:
         def one_round(dynamic: Any, index: Array) -> tuple[Any, dict[str, Array]]:
             state = eqx.combine(dynamic, static)
-            state, metrics = play_round(state, training, maze, index, key, learning)
+            state, metrics = play_round(state, training, world, index, key, learning)
             return eqx.filter(state, eqx.is_array), metrics
 
         dynamic, each = jax.lax.scan(one_round, dynamic, first + jnp.arange(count))
@@ -292,9 +287,9 @@ def compile_rounds(
             finite = jnp.stack([jnp.isfinite(flat[name]) for name in names]).all(0)
             metrics[FINITE_UPDATES] = jnp.where(finite.all(), total, jnp.argmin(finite))
         evaluate_key = _round_keys(key, first + count - 1)[3]
-        metrics |= evaluate(state.agent, maze, training.evaluation_episodes, evaluate_key)
-        seen = ((state.visits > 0) & ~maze.layout.walls).sum()
-        metrics |= {"cells": seen, "coverage": seen / (~maze.layout.walls).sum()}
+        metrics |= evaluate(state.agent, world, training.evaluation_episodes, evaluate_key)
+        seen = ((state.visits > 0) & world.free).sum()
+        metrics |= {"cells": seen, "coverage": seen / world.free.sum()}
         return dynamic, metrics
 
     @partial(jax.jit, static_argnames=("count", "learning"), donate_argnames="dynamic")
@@ -317,13 +312,13 @@ def compile_rounds(
 
 
 def evaluate(
-    agent: Explorer, maze: Maze, episodes: int, key: PRNGKeyArray
+    agent: Explorer, world: World, episodes: int, key: PRNGKeyArray
 ) -> dict[str, Float[Array, "..."]]:
     """Run the policy without its noise to every evaluation goal.
 
     Args:
         agent: The agent.
-        maze: Where.
+        world: Where.
         episodes: Episodes for each goal.
         key: Random key of the resets.
 
@@ -332,36 +327,36 @@ def evaluate(
         ``success_easy``: within 2; ``success_hard``: as the first, of the far goals alone;
         ``successes``: as the first, of each goal.
     """
-    robot, layout = maze.robot, maze.layout
-    goals = jnp.repeat(layout.goals, episodes, axis=0)
+    robot, (near, easy) = world.robot, world.radii
+    goals = jnp.repeat(world.goals, episodes, axis=0)
     robots = jax.vmap(robot.reset)(jr.split(key, len(goals)))
 
     def step(robots: Any, _: None) -> tuple[Any, Array]:
         actions = jax.vmap(agent.policy.mode)(jax.vmap(robot.observation)(robots), goals)
         robots = jax.vmap(robot.step)(robots, actions)
-        places = goal_of(jax.vmap(robot.observation)(robots))
+        places = world.goal_of(jax.vmap(robot.observation)(robots))
         return robots, jnp.linalg.norm(places - goals, axis=-1)
 
     _, distances = jax.lax.scan(step, robots, None, length=robot.episode_length)
     nearest = distances.min(0).reshape(-1, episodes)
-    successes = (nearest < SUCCESS_RADIUS).mean(1)
+    successes = (nearest < near).mean(1)
     return {
         "success": successes.mean(),
-        "success_easy": (nearest < EASY_RADIUS).mean(),
-        "success_hard": successes.mean(where=layout.is_far),
+        "success_easy": (nearest < easy).mean(),
+        "success_hard": successes.mean(where=world.is_far),
         "successes": successes,
     }
 
 
 def compile_snapshot(
-    states: Exploration, maze: Maze
+    states: Exploration, world: World
 ) -> Callable[[Exploration], dict[str, np.ndarray]]:
-    """Compile :func:`nfrl.benchmarks.mazes.pictures.snapshot` for stacked states."""
+    """Compile the world's snapshot for states stacked along a first axis."""
     _, static = eqx.partition(states, eqx.is_array)
 
     def one_seed(dynamic: Any) -> dict[str, Array]:
         state = eqx.combine(dynamic, static)
-        return pictures.snapshot(state.agent, state.goals, state.visits, maze)
+        return world.snapshot(state.agent, state.goals, state.visits)
 
     draw = jax.jit(lambda dynamic: over_seeds(one_seed, dynamic))
     return lambda states: jax.tree.map(np.asarray, draw(eqx.filter(states, eqx.is_array)))
@@ -373,7 +368,7 @@ def compile_snapshot(
 def play_round(
     state: Exploration,
     training: ExploreTraining,
-    maze: Maze,
+    world: World,
     index: Array,
     key: PRNGKeyArray,
     learning: bool,
@@ -383,66 +378,66 @@ def play_round(
     Args:
         state: Of one seed.
         training: Sizes.
-        maze: Where.
+        world: Where.
         index: The round's number, from 0.
         key: The seed's.
         learning: Whether to learn.
     """
     command_key, act_key, learn_key, _ = _round_keys(key, index)
-    state = command(state, training, maze, index, command_key)
-    state = move(state, training, maze, index, act_key)
-    return learn(state, training, learn_key) if learning else (state, {})
+    state = command(state, training, world, index, command_key)
+    state = move(state, training, world, index, act_key)
+    return learn(state, training, world, learn_key) if learning else (state, {})
 
 
 def initial_state(
-    config: ExplorerConfig, training: ExploreTraining, maze: Maze, key: PRNGKeyArray
+    config: AgentConfig, training: ExploreTraining, world: World, key: PRNGKeyArray
 ) -> Exploration:
     """Return what one seed's run begins with."""
-    robot, count = maze.robot, training.environments
+    robot, count = world.robot, training.environments
     return Exploration(
-        config.build(key, robot.observation_dim, robot.action_dim),
+        config.build(key, spec_of(world), 0),
         # The first round resets them; this gives the shapes.
         jax.vmap(robot.reset)(jr.split(key, count)),
         jnp.zeros((count, 2)),
         Replay.empty(count, training.buffer_steps, robot.observation_dim, robot.action_dim),
-        jnp.zeros(maze.layout.shape, jnp.int32),
+        jnp.zeros(world.free.shape, jnp.int32),
     )
 
 
 def command(
-    state: Exploration, training: ExploreTraining, maze: Maze, index: Array, key: PRNGKeyArray
+    state: Exploration, training: ExploreTraining, world: World, index: Array, key: PRNGKeyArray
 ) -> Exploration:
     """Begin new episodes with new goals, if it is time."""
     agent, count = state.agent, training.environments
 
     def anew() -> tuple[Any, Array]:
         reset_key, draw_key, command_key = jr.split(key, 3)
-        robots = jax.vmap(maze.robot.reset)(jr.split(reset_key, count))
-        starts = jax.vmap(maze.robot.observation)(robots)
+        robots = jax.vmap(world.robot.reset)(jr.split(reset_key, count))
+        starts = jax.vmap(world.robot.observation)(robots)
         if agent.commands_test_goals:
-            goals = jnp.asarray(maze.layout.goals)
+            goals = jnp.asarray(world.goals)
             candidates = jnp.broadcast_to(goals, (count, *goals.shape))
         else:
             shape = (count, training.candidates)
-            drawn = goal_of(replay.sample_observations(state.replay, draw_key, shape))
+            drawn = world.goal_of(replay.sample_observations(state.replay, draw_key, shape))
             # Before anything was seen there is only the start.
-            candidates = jnp.where(state.replay.inserted > 0, drawn, goal_of(starts)[:, None])
+            candidates = jnp.where(state.replay.inserted > 0, drawn, world.goal_of(starts)[:, None])
         return robots, jax.lax.map(
             lambda each: agent.command(*each),
             (jr.split(command_key, count), candidates, starts),
             batch_size=COMMANDS_AT_ONCE,
         )
 
-    rounds = maze.robot.episode_length // training.unroll
+    rounds = world.robot.episode_length // training.unroll
     robots, goals = jax.lax.cond(index % rounds == 0, anew, lambda: (state.robots, state.goals))
     return Exploration(agent, robots, goals, state.replay, state.visits)
 
 
 def move(
-    state: Exploration, training: ExploreTraining, maze: Maze, index: Array, key: PRNGKeyArray
+    state: Exploration, training: ExploreTraining, world: World, index: Array, key: PRNGKeyArray
 ) -> Exploration:
     """Let every robot act towards its goal, and remember what happens."""
-    robot, agent, count = maze.robot, state.agent, training.environments
+    robot, agent, count = world.robot, state.agent, training.environments
 
     def step(robots: Any, key: PRNGKeyArray) -> tuple[Any, tuple[Array, Array]]:
         observations = jax.vmap(robot.observation)(robots)
@@ -453,9 +448,8 @@ def move(
     observations, actions = (jnp.swapaxes(row, 0, 1) for row in rows)
     rounds = robot.episode_length // training.unroll
     begins = jnp.zeros((count, training.unroll), bool).at[:, 0].set(index % rounds == 0)
-    cells = jnp.clip(
-        maze.layout.cell_of(goal_of(observations)), 0, jnp.asarray(maze.layout.shape) - 1
-    )
+    cells = world.cell_of(world.goal_of(observations))
+    cells = jnp.clip(cells, 0, jnp.asarray(world.free.shape) - 1)
     return Exploration(
         agent,
         robots,
@@ -466,7 +460,7 @@ def move(
 
 
 def learn(
-    state: Exploration, training: ExploreTraining, key: PRNGKeyArray
+    state: Exploration, training: ExploreTraining, world: World, key: PRNGKeyArray
 ) -> tuple[Exploration, dict[str, Array]]:
     """Make a round's updates."""
     dynamic, static = eqx.partition(state.agent, eqx.is_array)
@@ -474,7 +468,7 @@ def learn(
     def update(dynamic: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Array]]:
         batch_key, update_key = jr.split(key)
         batch = replay.sample(state.replay, batch_key, training.batch_size, training.discount)
-        batch = batch._replace(goals=goal_of(batch.goals))
+        batch = batch._replace(goals=world.goal_of(batch.goals))
         agent, metrics = eqx.combine(dynamic, static).update(batch, update_key)
         return eqx.filter(agent, eqx.is_array), metrics
 
@@ -488,29 +482,24 @@ def _round_keys(key: PRNGKeyArray, index: Array) -> PRNGKeyArray:
     return jr.split(jr.fold_in(key, index), 4)
 
 
-def _chunks(training: ExploreTraining, first: int) -> list[tuple[int, int]]:
-    """Return the rounds that each chunk begins and ends with; the first chunk is the prefill."""
-    later = range(training.prefill_rounds, training.rounds, training.chunk)
+def _spans(training: ExploreTraining) -> list[tuple[int, int]]:
+    """Return the rounds that each stretch begins and ends with; the first is the prefill."""
+    later = range(training.prefill_rounds, training.rounds, training.log_every)
     ends = [*later, training.rounds]
-    return [(begin, end) for begin, end in zip([0, *ends], ends, strict=False) if begin >= first]
+    return list(zip([0, *ends], ends, strict=False))
 
 
 def _non_finite(
     run: RunFolder, seed: int, index: int, state: Exploration, training: ExploreTraining
 ) -> NonFiniteLossError:
-    found = checkpoints.steps_in(run.checkpoints)
     rows = min(int(state.replay.inserted), state.replay.capacity)
-    statistics = ", ".join(
-        f"{name} in [{values.min():.3g}, {values.max():.3g}] with mean {values.mean():.3g}"
-        for name, values in (
-            ("observations", np.asarray(state.replay.observations)[:, :rows]),
-            ("actions", np.asarray(state.replay.actions)[:, :rows]),
-        )
-    )
+    held = {
+        "observations": np.asarray(state.replay.observations)[:, :rows],
+        "actions": np.asarray(state.replay.actions)[:, :rows],
+    }
     return NonFiniteLossError(
         f"seed {seed}: a loss after {(index + 1) * training.round_steps} environment steps is not "
-        f"finite; the buffer at the chunk's end: {statistics}; "
-        f"last good checkpoint: {found[max(found)] if found else 'none yet'}; "
+        f"finite; the buffer: {statistics(held)}; last good checkpoint: {last_checkpoint(run)}; "
         "more training noise or a lower learning rate help",
         seed,
     )

@@ -1,7 +1,6 @@
-"""Training from a data set: compiled chunks of many updates, one or several seeds at once."""
+"""Training from a data set: compiled calls of many updates, one or several seeds at once."""
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -13,18 +12,25 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from nfrl.agents import Agent, AgentConfig, build_agent
 from nfrl.agents.parts.optimization import mean_metrics
 from nfrl.data.dataset import Dataset
 from nfrl.errors import UserError
+from nfrl.interfaces.agent import Agent, AgentConfig
 from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
-from nfrl.runs.interruption import interruption
+from nfrl.spec import Spec
+from nfrl.training.loop import (
+    FINITE_UPDATES,
+    Line,
+    NonFiniteLossError,
+    Report,
+    last_checkpoint,
+    loop,
+    spans_of,
+    statistics,
+)
+from nfrl.training.seeds import over_seeds, restore, save, seed_keys, stack, take
 
-FINITE_UPDATES = "finite_updates"
-"""The metric that counts a chunk's updates before the first with a non-finite loss."""
-
-Report = Callable[[int, dict[str, float]], None]
 Evaluate = Callable[[int, Agent], dict[str, float]]
 
 
@@ -36,17 +42,18 @@ class OfflineTraining:
     """Gradient steps."""
     batch_size: int = 256
     """Transitions a step."""
-    chunk: int = 1000
-    """Updates in one compiled call: metrics are averaged over them, and logged."""
+    log_every: int = 1000
+    """Gradient steps between two lines of metrics, which are averaged over them; so many are one
+    compiled call."""
     checkpoint_every: int = 50_000
-    """Gradient steps between checkpoints, a multiple of ``chunk``."""
+    """Gradient steps between checkpoints, a multiple of ``log_every``."""
     keep: int = 2
     """How many checkpoints are kept, the latest."""
     validation_batches: int = 8
-    """Batches of held-out data scored after each chunk."""
+    """Batches of held-out data scored with each line of metrics."""
     evaluate_every: int = 0
-    """Gradient steps between evaluations for the learning curve, a multiple of ``chunk``; 0 for an
-    evaluation at the end alone."""
+    """Gradient steps between evaluations for the learning curve, a multiple of ``log_every``; 0 for
+    an evaluation at the end alone."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -54,25 +61,18 @@ class OfflineTraining:
             if getattr(self, field.name) < least:
                 raise UserError(f"{field.name.replace('_', '-')} must be at least {least}")
         for name in ("checkpoint_every", "evaluate_every"):
-            if getattr(self, name) % self.chunk:
+            if getattr(self, name) % self.log_every:
                 raise UserError(
                     f"{name.replace('_', '-')} ({getattr(self, name)}) must be a multiple of "
-                    f"chunk ({self.chunk})"
+                    f"log-every ({self.log_every})"
                 )
-
-
-class NonFiniteLossError(UserError):
-    """A seed's loss became infinite or not a number; the last good checkpoint stands."""
-
-    def __init__(self, message: str, seed: int):
-        super().__init__(message)
-        self.seed = seed
 
 
 def train(
     runs: Sequence[RunFolder],
     seeds: Sequence[int],
     agent_config: AgentConfig,
+    spec: Spec,
     training: OfflineTraining,
     dataset: Dataset,
     validation: Dataset,
@@ -88,10 +88,11 @@ def train(
         runs: A folder for each seed.
         seeds: The seeds.
         agent_config: Builds the agents.
+        spec: What they observe and do.
         training: How long, and on how much at a time.
         dataset: What to learn from.
         validation: Held-out data.
-        report: Told the step and the metrics, averaged over seeds, after each chunk.
+        report: Told the step and the metrics, averaged over seeds, with each line of them.
         evaluate: Asked every ``training.evaluate_every`` steps for further metrics of each seed's
             agent, given the seed's place in ``seeds``; the time it takes is not training time.
 
@@ -102,46 +103,41 @@ def train(
         NonFiniteLossError: A loss was not finite.
         UserError: A checkpoint is cut short or belongs to another configuration, or the disk is
             full.
-        KeyboardInterrupt: After the chunk in hand was finished and saved.
+        KeyboardInterrupt: After the updates in hand were finished and saved.
     """
-    init_keys, update_keys = seed_keys(seeds)
-    agents = _initial_agents(agent_config, dataset, training.steps, init_keys)
+    init_keys, keys = seed_keys(seeds)
+    # One by one and uncompiled: compiling what runs once takes longer than running it.
+    agents = stack([agent_config.build(key, spec, training.steps, dataset) for key in init_keys])
     agents, start = restore(runs, agents)
-    for run in runs:
-        run.checkpoints.mkdir(parents=True, exist_ok=True)
-        run.truncate_metrics(start)
-    earlier = runs[0].seconds_until(start)
-    advance = compile_updates(agents, dataset, training, validation)
-    began = time.perf_counter()
-    with interruption() as interrupted:
-        for step in range(start, training.steps, training.chunk):
-            count = min(training.chunk, training.steps - step)
-            agents, metrics = advance(agents, update_keys, step, count)
-            host = {name: np.asarray(value) for name, value in metrics.items()}
-            finite = host.pop(FINITE_UPDATES)
-            for i, run in enumerate(runs):
-                if finite[i] < count:
-                    bad = step + int(finite[i])
-                    key = _batch_key(update_keys[i], bad)
-                    batch = take(agents, i).draw(dataset, key, training.batch_size)
-                    raise _non_finite(run, seeds[i], bad, batch)
-            step += count
-            seconds = earlier + time.perf_counter() - began
-            scores: list[dict[str, float]] = [{} for _ in runs]
-            if training.evaluate_every and step % training.evaluate_every == 0:
-                paused = time.perf_counter()
-                scores = [evaluate(i, take(agents, i)) for i in range(len(runs))]
-                began += time.perf_counter() - paused
-            for i, run in enumerate(runs):
-                values = {name: float(value[i]) for name, value in host.items()} | scores[i]
-                run.append_metrics({"step": step, "seconds": round(seconds, 3), **values})
-            due = step % training.checkpoint_every == 0 or step == training.steps
-            stop = interrupted()  # asked once: what comes later is for the next chunk
-            if due or stop:
-                save(runs, agents, step, training.keep)
-            report(step, {name: float(value.mean()) for name, value in host.items()})
-            if stop:
-                raise KeyboardInterrupt
+    update = compile_updates(agents, dataset, training, validation)
+
+    def advance(agents: Any, begin: int, end: int) -> tuple[Any, list[Line]]:
+        agents, metrics = update(agents, keys, begin, end - begin)
+        host = {name: np.asarray(value) for name, value in metrics.items()}
+        finite = host.pop(FINITE_UPDATES)
+        for i, run in enumerate(runs):
+            if finite[i] < end - begin:
+                bad = begin + int(finite[i])
+                batch = take(agents, i).draw(dataset, _batch_key(keys[i], bad), training.batch_size)
+                raise _non_finite(run, seeds[i], bad, batch)
+        return agents, [{k: float(v[i]) for k, v in host.items()} for i in range(len(runs))]
+
+    def pause(agents: Any, step: int) -> list[Line]:
+        if not training.evaluate_every or step % training.evaluate_every:
+            return [{} for _ in runs]
+        return [evaluate(i, take(agents, i)) for i in range(len(runs))]
+
+    agents = loop(
+        runs,
+        agents,
+        start,
+        spans_of(training.log_every, training.steps),
+        advance,
+        lambda agents, step: save(runs, agents, step, training.keep),
+        due=lambda step: step % training.checkpoint_every == 0 or step == training.steps,
+        report=report,
+        pause=pause,
+    )
     return [take(agents, i) for i in range(len(runs))]
 
 
@@ -203,40 +199,10 @@ def compile_updates(
     return call
 
 
-def over_seeds(function: Callable, stacked: Any) -> Any:
-    """Apply a function to each seed's share: side by side on an accelerator, in turn on a CPU.
-
-    A CPU gains nothing from batching the products of different weights, so there every seed has
-    all cores for its chunk.
-    """
-    if jax.default_backend() == "cpu":
-        return jax.lax.map(function, stacked)
-    return jax.vmap(function)(stacked)
-
-
-def stack(agents: Sequence[Agent]) -> Agent:
-    """Stack one agent a seed along a new first axis."""
-    return jax.tree.map(
-        lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *agents
-    )
-
-
-def take(agents: Agent, index: int) -> Agent:
-    """Return one seed's agent out of a stack."""
-    return jax.tree.map(lambda leaf: leaf[index] if eqx.is_array(leaf) else leaf, agents)
-
-
-def latest_step(runs: Sequence[RunFolder]) -> int:
-    """Return the latest step that every seed has a checkpoint of; 0 if there is none."""
-    found = [set(checkpoints.steps_in(run.checkpoints)) for run in runs]
-    return max(set.intersection(*found), default=0)
-
-
 def load_agent(
     run: RunFolder,
     agent_config: AgentConfig,
-    observation_dim: int,
-    action_dim: int,
+    spec: Spec,
     steps: int,
     step: int | None = None,
 ) -> Agent:
@@ -249,45 +215,8 @@ def load_agent(
     if not found:
         raise UserError(f"{run.path} has no checkpoint yet")
     step = max(found) if step is None else step
-    like = eqx.filter_eval_shape(
-        lambda: build_agent(agent_config, jr.key(0), observation_dim, action_dim, steps)
-    )
+    like = eqx.filter_eval_shape(lambda: agent_config.build(jr.key(0), spec, steps))
     return checkpoints.load(checkpoints.path_of(run.checkpoints, step), like)
-
-
-def seed_keys(seeds: Sequence[int]) -> tuple[PRNGKeyArray, PRNGKeyArray]:
-    """Return each seed's key for the initial weights, and its key for the updates."""
-    keys = jnp.stack([jr.split(jr.key(seed)) for seed in seeds])
-    return keys[:, 0], keys[:, 1]
-
-
-def _initial_agents(config: AgentConfig, dataset: Dataset, steps: int, keys: PRNGKeyArray) -> Agent:
-    observation_dim, action_dim = dataset.observations.shape[1], dataset.actions.shape[1]
-    # One by one and uncompiled: compiling what runs once takes longer than running it.
-    return stack(
-        [build_agent(config, key, observation_dim, action_dim, steps, dataset) for key in keys]
-    )
-
-
-def restore(runs: Sequence[RunFolder], agents: Any) -> tuple[Any, int]:
-    """Return what stands in the runs' latest common checkpoint, and its step; or what was given."""
-    step = latest_step(runs)
-    if step == 0:
-        return agents, 0
-    loaded = [
-        checkpoints.load(checkpoints.path_of(run.checkpoints, step), take(agents, i))
-        for i, run in enumerate(runs)
-    ]
-    return stack(loaded), step
-
-
-def save(runs: Sequence[RunFolder], agents: Any, step: int, keep: int) -> None:
-    """Write every seed's checkpoint, and only then forget the oldest."""
-    for i, run in enumerate(runs):
-        checkpoints.save(checkpoints.path_of(run.checkpoints, step), take(agents, i), step=step)
-    for run in runs:
-        for path in list(checkpoints.steps_in(run.checkpoints).values())[:-keep]:
-            path.unlink()
 
 
 def _batch_key(key: PRNGKeyArray, step: int | Array) -> PRNGKeyArray:
@@ -299,15 +228,9 @@ def _update_key(key: PRNGKeyArray, step: int | Array) -> PRNGKeyArray:
 
 
 def _non_finite(run: RunFolder, seed: int, step: int, batch: Any) -> NonFiniteLossError:
-    found = checkpoints.steps_in(run.checkpoints)
-    statistics = ", ".join(
-        f"{name} in [{float(value.min()):.3g}, {float(value.max()):.3g}] with mean "
-        f"{float(value.mean()):.3g}"
-        for name, value in batch._asdict().items()
-    )
     return NonFiniteLossError(
-        f"seed {seed}: the loss of step {step} is not finite; its batch: {statistics}; "
-        f"last good checkpoint: {found[max(found)] if found else 'none yet'}; "
+        f"seed {seed}: the loss of step {step} is not finite; its batch: "
+        f"{statistics(batch._asdict())}; last good checkpoint: {last_checkpoint(run)}; "
         "more training noise, a lower learning rate or gradient clipping help",
         seed,
     )

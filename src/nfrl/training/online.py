@@ -9,7 +9,6 @@ drawn as often as h.
 """
 
 import dataclasses
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -22,25 +21,23 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from nfrl.acting.acting import Act, compile_act
-from nfrl.agents import Agent
 from nfrl.agents.parts.optimization import mean_metrics
-from nfrl.agents.wrappers.chunked import Chunked
 from nfrl.data.dataset import Dataset
 from nfrl.data.experience import Experience, Replay, add, empty_replay, sample
 from nfrl.data.samplers import Transitions
 from nfrl.environments.rewarded import RewardedEnvironment, Step
 from nfrl.errors import UserError
+from nfrl.interfaces.agent import Agent
 from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
-from nfrl.runs.interruption import interruption
-from nfrl.training.offline import NonFiniteLossError, Report
+from nfrl.training.loop import Line, NonFiniteLossError, Report, last_checkpoint, loop, spans_of
 
 ROLLOUT = 20
 """Environment steps, and as many updates, between two calls of the compiled updates."""
 
 
 @dataclasses.dataclass(frozen=True)
-class OnlineSteps:
+class OnlineTraining:
     """How long, and how often things are written down."""
 
     steps: int
@@ -70,7 +67,7 @@ def go_online(
     agent: Agent,
     environment: RewardedEnvironment,
     dataset: Dataset,
-    training: OnlineSteps,
+    training: OnlineTraining,
     *,
     seed: int,
     report: Report = lambda step, metrics: None,
@@ -94,49 +91,52 @@ def go_online(
         NonFiniteLossError: A loss was not finite.
         KeyboardInterrupt: What came after the last checkpoint is lost.
     """
-    check_chunk(_chunk_of(agent)[0])
+    chunk, discount = _chunk_of(agent)
+    check_chunk(chunk)
     sizes = (dataset.observations.shape[1], dataset.actions.shape[1])
     replay = _room_for(agent, sizes, training.steps)
     found = checkpoints.steps_in(run.checkpoints)
     start = max(found, default=0)
     if start:
         agent, replay = checkpoints.load(found[start], (agent, replay))
-    run.checkpoints.mkdir(parents=True, exist_ok=True)
-    run.truncate_metrics(start)
-    earlier, began = run.seconds_until(start), time.perf_counter()
     learn = compile_updates(agent, dataset, training.batch_size)
     policy_of = compile_act(agent, seed)
-    rows: list[dict[str, Array]] = []
-    tally = _Tally()
     observation = np.empty(0, np.float32)
-    with interruption() as interrupted:
-        for step in range(start, training.steps, ROLLOUT):
+
+    def advance(state: Any, begin: int, end: int) -> tuple[Any, list[Line]]:
+        nonlocal observation
+        agent, replay = state
+        rows: list[dict[str, Array]] = []
+        tally = _Tally()
+        for step in range(begin, end, ROLLOUT):
             if step % training.checkpoint_every == 0:
                 # Numbers of episodes that no stretch between checkpoints shares with another.
                 observation = environment.begin(step)
             new, observation = _roll_out(
-                policy_of(agent), environment, observation, step, tally, *_chunk_of(agent)
+                policy_of(agent), environment, observation, step, tally, chunk, discount
             )
             agent, replay, metrics = learn(agent, replay, new, jr.key(seed), step)
             rows.append(metrics)
-            step += ROLLOUT
-            if step % training.log_every == 0 or step == training.steps:
-                seconds = earlier + time.perf_counter() - began
-                line = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-                if not np.isfinite(line["loss"]):
-                    raise NonFiniteLossError(
-                        f"seed {seed}: the loss of the updates before online step {step} is not "
-                        "finite; a lower learning rate helps",
-                        seed,
-                    )
-                line |= tally.line()
-                run.append_metrics({"step": step, "seconds": round(seconds, 3), **line})
-                report(step, line)
-                rows, tally = [], _Tally()
-            if step % training.checkpoint_every == 0 or step == training.steps:
-                checkpoints.save_only(run.checkpoints, (agent, replay), step=step)
-            if interrupted():
-                raise KeyboardInterrupt
+        line = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        if not np.isfinite(line["loss"]):
+            raise NonFiniteLossError(
+                f"seed {seed}: the loss of the updates before online step {end} is not finite; "
+                f"last good checkpoint: {last_checkpoint(run)}; a lower learning rate helps",
+                seed,
+            )
+        return (agent, replay), [line | tally.line()]
+
+    agent, _ = loop(
+        [run],
+        (agent, replay),
+        start,
+        spans_of(training.log_every, training.steps),
+        advance,
+        lambda state, step: checkpoints.save_only(run.checkpoints, state, step=step),
+        due=lambda step: step % training.checkpoint_every == 0 or step == training.steps,
+        anywhere=False,
+        report=report,
+    )
     return agent
 
 
@@ -170,9 +170,8 @@ def check_chunk(chunk: int) -> None:
 
 def _chunk_of(agent: Agent) -> tuple[int, float]:
     """Return how many actions the agent chooses at once, and the discount between them."""
-    if isinstance(agent, Chunked):
-        return agent.config.chunks.predicted, agent.config.discount
-    return 1, 1.0
+    can = agent.capabilities
+    return (1, 1.0) if can.predicted is None else (can.predicted, can.discount)
 
 
 def _room_for(agent: Agent, sizes: tuple[int, int], steps: int) -> Replay:
@@ -260,7 +259,7 @@ def _roll_out(
     for time_step in range(first, first + ROLLOUT, chunk):
         state = observation[None]
         # The key is of (seed, 0, step): an action depends on nothing else.
-        action = act(state, state, np.zeros(1), np.full(1, time_step))[0]
+        action = act(state, state, np.zeros(1), np.full(1, time_step))[0].reshape(-1)
         step = _execute(environment, action.reshape(chunk, -1), discount, tally)
         rows.append((observation, action, step.reward, step.mask, step.next_observation))
         observation = step.observation

@@ -1,7 +1,6 @@
 """A flow as a policy: pi(a | y), with y an encoding of whatever the action depends on."""
 
 import dataclasses
-from typing import Literal
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,7 +8,7 @@ import jax.random as jr
 from flowjax.distributions import AbstractDistribution
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.flows import RealNVP, denoise, sample_at
+from nfrl.flows import FlowConfig, RealNVPConfig, denoise, sample_at
 from nfrl.networks import MLP
 
 
@@ -45,6 +44,12 @@ class FlowPolicy(eqx.Module):
         noisy = actions + noise * jr.normal(key, actions.shape)
         return self.flow.log_prob(noisy, conditions).mean()
 
+    def log_prob(
+        self, action: Float[Array, " action"], *inputs: Float[Array, " width"]
+    ) -> Float[Array, ""]:
+        """Return log pi(a | y) of one action, in nats."""
+        return self.flow.log_prob(action, self.condition(*inputs))
+
     def act(
         self,
         key: PRNGKeyArray,
@@ -65,20 +70,12 @@ class FlowPolicy(eqx.Module):
 class FlowPolicyConfig:
     """The sizes of a flow policy; the defaults are the paper's for OGBench."""
 
-    blocks: int = 6
-    """Blocks of the flow: a linear flow and a coupling each."""
-    channels: int = 256
-    """Width c of the coupling networks (the code; the paper's table says 512)."""
+    flow: FlowConfig = RealNVPConfig()
+    """The density of actions."""
     encoder: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of the encoder of what the action depends on."""
     condition_dim: int = 64
     """Width k of the encoded condition."""
-    transformer: Literal["affine", "spline"] = "affine"
-    """What a coupling does to a coordinate; "spline" is rational-quadratic."""
-    mixing: Literal["plu", "reverse", "none"] = "plu"
-    """The linear flow between couplings; "none" is the paper's ablation."""
-    layer_norm: bool = True
-    """LayerNorm in the coupling networks; False is the paper's ablation."""
 
     def build_policy(self, key: PRNGKeyArray, inputs: int, action_dim: int) -> FlowPolicy:
         """Build an untrained policy.
@@ -91,14 +88,5 @@ class FlowPolicyConfig:
         encoder_key, flow_key = jr.split(key)
         return FlowPolicy(
             MLP(encoder_key, inputs, self.encoder, self.condition_dim),
-            RealNVP(
-                flow_key,
-                dim=action_dim,
-                cond_dim=self.condition_dim,
-                blocks=self.blocks,
-                channels=self.channels,
-                transformer=self.transformer,
-                mixing=self.mixing,
-                layer_norm=self.layer_norm,
-            ),
+            self.flow.build(flow_key, dim=action_dim, cond_dim=self.condition_dim),
         )

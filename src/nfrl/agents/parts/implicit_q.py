@@ -15,19 +15,19 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.parts.checks import check_discount, check_unit
 from nfrl.agents.parts.critics import Critic, aggregate, follow, td_loss, td_target
 from nfrl.agents.parts.optimization import AdamW, constant_adam, gradient_step, initial_state
-from nfrl.agents.wrappers.chunked import Chunkable
+from nfrl.agents.wrappers.options import AgentOptions
 from nfrl.data.samplers import Transitions
 from nfrl.errors import UserError
-from nfrl.interfaces.agent import check_discount, check_unit
 from nfrl.networks import MLP
 
 States = tuple[optax.OptState, optax.OptState]
 
 
 @dataclasses.dataclass(frozen=True)
-class ImplicitQConfig(Chunkable):
+class ImplicitQConfig(AgentOptions):
     """What the value and the Q-functions are; the defaults are those of FQL's repository."""
 
     critic: tuple[int, ...] = (512, 512, 512, 512)

@@ -17,14 +17,13 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from flowjax.distributions import AbstractTransformed
 from jaxtyping import Array, Float, PRNGKeyArray
 from paramax import unwrap
 
 from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
 from nfrl.agents.parts.tanh_gaussian import LOG_STD_RANGE, log_tanh_slope
 from nfrl.data.samplers import GoalBatch
-from nfrl.flows import RealNVP
+from nfrl.flows import FlowConfig
 from nfrl.networks import MLP
 
 ActorKind = Literal["gaussian", "flow"]
@@ -59,7 +58,7 @@ class FlowActor(eqx.Module):
     """tanh of a flow, p(x | s, g): MaxEnt RL by variational inference (paper, section 3.2)."""
 
     encoder: MLP
-    flow: AbstractTransformed
+    flow: Any
 
     def sample_and_log_prob(
         self, observation: Array, goal: Array, key: PRNGKeyArray
@@ -88,8 +87,7 @@ def build_actor(
     *,
     hidden: tuple[int, ...],
     condition_dim: int,
-    blocks: int,
-    channels: int,
+    flow: FlowConfig,
 ) -> GaussianActor | FlowActor:
     """Build an untrained actor.
 
@@ -100,15 +98,14 @@ def build_actor(
         action_dim: Width of an action.
         hidden: Hidden widths of the network of observation and goal.
         condition_dim: For a flow, the width k of its condition.
-        blocks: For a flow, its blocks.
-        channels: For a flow, the width c of its couplings.
+        flow: For a flow, its configuration.
     """
     if kind == "gaussian":
         return GaussianActor(MLP(key, inputs, hidden, 2 * action_dim))
     encoder_key, flow_key = jr.split(key)
     return FlowActor(
         MLP(encoder_key, inputs, hidden, condition_dim),
-        RealNVP(flow_key, dim=action_dim, cond_dim=condition_dim, blocks=blocks, channels=channels),
+        flow.build(flow_key, dim=action_dim, cond_dim=condition_dim),
     )
 
 

@@ -11,84 +11,81 @@ the paper of NF-GCBC and NF-RLBC.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.wrappers.standardized import Standardizable
+from nfrl.agents.wrappers.wrapper import Wrapper
 from nfrl.data.dataset import Dataset
-from nfrl.errors import UserError
-from nfrl.interfaces.agent import Agent, Wrapper, check_positive
-from nfrl.interfaces.imitation import ChunkShape
+from nfrl.data.samplers import sample_chunk_transitions, sample_goals
+from nfrl.interfaces.agent import Agent, AgentConfig, Capabilities, ChunkShape
+from nfrl.spec import ActionSpec, Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class Chunkable(Standardizable):
-    """What the configurations of agents have in common that can plan chunks."""
+class Chunk:
+    """Let an agent choose several actions at once: ``Chunk(NFRLBCConfig(), 5)``.
 
-    chunk: int = 1
-    """Actions h that are chosen at once. 1 in the paper."""
+    Args:
+        agent: Of one action at a time, of observations without history.
+        chunk: Actions that are chosen at once.
+        executed: How many of them are executed before the next are chosen; all unless told.
+    """
+
+    agent: AgentConfig
+    chunk: int
     executed: int | None = None
-    """How many of them are executed before the next are chosen; all unless told. Fewer correct a
-    chunk's errors sooner, at the price of choosing more often. Going on online, actions that are
-    learned from are executed in whole chunks."""
 
-    def __post_init__(self):
-        check_positive(self, "chunk")
-        if self.executed is not None and not 1 <= self.executed <= self.chunk:
-            raise UserError(
-                f"executed must be from 1 to the chunk's {self.chunk}; got {self.executed}"
-            )
+    @property
+    def capabilities(self) -> Capabilities:
+        """The agent's, and that it plans."""
+        shape = ChunkShape(1, self.chunk, self.executed or self.chunk)
+        return dataclasses.replace(
+            self.agent.capabilities, predicted=shape.predicted, executed=shape.executed
+        )
 
-
-@dataclasses.dataclass(frozen=True)
-class ChunkedConfig:
-    """What the executing loop reads; the discount of a step; what draws chunks of the data."""
-
-    chunks: ChunkShape
-    discount: float
-    sample: Callable[..., Any]
+    def build(
+        self, key: PRNGKeyArray, spec: Spec, steps: int, data: Dataset | None = None
+    ) -> Agent:
+        """Build it; see :class:`nfrl.interfaces.agent.AgentConfig`."""
+        one = spec.action
+        wide = ActionSpec(one.low * self.chunk, one.high * self.chunk, one.values * self.chunk)
+        within = dataclasses.replace(spec, action=wide)
+        return Chunked(self.agent.build(key, within, steps, data), self.capabilities)
 
 
 class Chunked(Wrapper):
     """An agent whose actions are chunks, as one that plans them for an environment of steps."""
 
-    config: ChunkedConfig = eqx.field(static=True)
+    declared: Capabilities = eqx.field(static=True)
 
-    @classmethod
-    def of(
-        cls,
-        agent: Agent,
-        chunk: int,
-        discount: float,
-        sample: Callable[..., Any],
-        executed: int | None = None,
-    ) -> "Chunked":
-        """Wrap an agent whose actions are ``chunk`` of the environment's, laid out as one vector.
-
-        Args:
-            agent: The agent.
-            chunk: Steps of the environment that one of its actions takes.
-            discount: Of each of those steps.
-            sample: Draws a batch of chunks, of (dataset, key, batch_size, chunk=, discount=).
-            executed: Of those steps, how many are taken before the next action is chosen; all
-                unless told.
-        """
-        shape = ChunkShape(history=1, predicted=chunk, executed=executed or chunk)
-        return cls(agent, ChunkedConfig(shape, discount, sample))
+    @property
+    def capabilities(self) -> Capabilities:
+        """The agent's, and that it plans."""
+        return self.declared
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Any:
         """Draw a batch whose actions are chunks."""
-        chunk, discount = self.config.chunks.predicted, self.config.discount
-        return self.config.sample(dataset, key, batch_size, chunk=chunk, discount=discount)
+        chunk, discount = self.declared.predicted, self.declared.discount
+        assert chunk is not None
+        sample = sample_goals if self.declared.goals else sample_chunk_transitions
+        return sample(dataset, key, batch_size, chunk=chunk, discount=discount)
 
-    def act_chunk(
+    def act(
         self,
         observation: Float[Array, " observation"],
-        goal: Float[Array, " observation"],
+        goal: Float[Array, " goal"],
         key: PRNGKeyArray,
-    ) -> Float[Array, "chunk action"]:
-        """Choose the next actions, each in [-1, 1]."""
-        return self.act(observation, goal, key).reshape(self.config.chunks.predicted, -1)
+    ) -> Float[Array, "predicted action"]:
+        """Choose the next actions."""
+        return self.agent.act(observation, goal, key).reshape(self.declared.predicted, -1)
+
+    def log_prob(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " goal"],
+        action: Float[Array, "predicted action"],
+    ) -> Float[Array, ""]:
+        """Return the log-density of a chunk."""
+        return super().log_prob(observation, goal, action.reshape(-1))

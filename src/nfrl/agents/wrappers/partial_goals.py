@@ -11,45 +11,48 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.wrappers.chunked import Chunkable
+from nfrl.agents.wrappers.wrapper import Wrapper
+from nfrl.data.dataset import Dataset
 from nfrl.errors import UserError
-from nfrl.interfaces.agent import Agent, Wrapper
+from nfrl.interfaces.agent import Agent, AgentConfig, Capabilities
+from nfrl.spec import Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class GoalSeeking(Chunkable):
-    """What the configurations of goal-conditioned agents have in common."""
+class ShowGoals:
+    """Show an agent some columns of its goals alone: ``ShowGoals(NFGCBCConfig(), (0, 1))``."""
 
-    goal_columns: tuple[int, ...] = ()
-    """Columns of an observation that goals show; the others are zeros. None named: the whole
-    observation, as in the paper. Those that decide success are in the preset far-sighted."""
+    agent: AgentConfig
+    columns: tuple[int, ...]
 
-    def __post_init__(self):
-        super().__post_init__()
-        if any(column < 0 for column in self.goal_columns):
-            raise UserError(f"goal-columns must be at least 0; got {self.goal_columns}")
+    @property
+    def capabilities(self) -> Capabilities:
+        """The agent's."""
+        return self.agent.capabilities
+
+    def build(
+        self, key: PRNGKeyArray, spec: Spec, steps: int, data: Dataset | None = None
+    ) -> Agent:
+        """Build it; see :class:`nfrl.interfaces.agent.AgentConfig`.
+
+        Raises:
+            UserError: An observation has no such columns.
+        """
+        width = spec.observation_dim
+        if beyond := [column for column in self.columns if column >= width]:
+            raise UserError(
+                f"goal-columns: observations have columns 0 to {width - 1}, "
+                f"and none called {', '.join(map(str, beyond))}"
+            )
+        return PartialGoals(self.agent.build(key, spec, steps, data), self.columns)
 
 
 class PartialGoals(Wrapper):
     """An agent that is shown some columns of its goals alone, as one of whole goals."""
 
     columns: tuple[int, ...] = eqx.field(static=True)
-
-    @classmethod
-    def of(cls, agent: Agent, columns: tuple[int, ...], observation_dim: int) -> "PartialGoals":
-        """Wrap an agent.
-
-        Raises:
-            UserError: An observation has no such columns.
-        """
-        if beyond := [column for column in columns if column >= observation_dim]:
-            raise UserError(
-                f"goal-columns: observations have columns 0 to {observation_dim - 1}, "
-                f"and none called {', '.join(map(str, beyond))}"
-            )
-        return cls(agent, columns)
 
     def see_batch(self, batch: Any) -> Any:
         """Hide the other columns of its goals."""

@@ -7,21 +7,39 @@ maze go to 36 and a joint moves by tenths, little is left of the joint.
 import dataclasses
 from typing import Any
 
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
 
+from nfrl.agents.wrappers.wrapper import Wrapper
+from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizer
-from nfrl.interfaces.agent import Wrapper
+from nfrl.interfaces.agent import Agent, AgentConfig, Capabilities
+from nfrl.spec import Spec
 
 _OBSERVED = ("observations", "next_observations", "goals")
 
 
 @dataclasses.dataclass(frozen=True)
-class Standardizable:
-    """What the configurations of agents have in common that can be standardized."""
+class Standardize:
+    """Let an agent live among standardized observations: ``Standardize(NFGCBCConfig())``."""
 
-    standardize: bool = False
-    """Give the networks observations and goals of mean 0 and deviation 1 over the data. Not in the
-    paper, whose networks get them raw."""
+    agent: AgentConfig
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The agent's."""
+        return self.agent.capabilities
+
+    def build(
+        self, key: PRNGKeyArray, spec: Spec, steps: int, data: Dataset | None = None
+    ) -> Agent:
+        """Build it; see :class:`nfrl.interfaces.agent.AgentConfig`."""
+        normalizer = (
+            Normalizer.identity(spec.observation_dim)
+            if data is None
+            else Normalizer.standard(np.asarray(data.observations))
+        )
+        return Standardized(self.agent.build(key, spec, steps, data), normalizer)
 
 
 class Standardized(Wrapper):

@@ -1,13 +1,15 @@
 """What a maze is: a robot in a layout; and the names that mazes are known by."""
 
 import dataclasses
-from typing import Any, Protocol
 
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
+from nfrl.benchmarks.mazes import pictures
 from nfrl.benchmarks.mazes.layouts import LAYOUTS, Layout
 from nfrl.benchmarks.mazes.point import PointRobot
 from nfrl.errors import unknown_name
+from nfrl.interfaces.explorer import Explorer, Robot
 
 SUCCESS_RADIUS = 0.5
 EASY_RADIUS = 2.0
@@ -15,39 +17,51 @@ EASY_RADIUS = 2.0
 GOAL_DIM = 2
 
 
-class Robot(Protocol):
-    """A simulator as pure functions of one robot's state; batching is ``vmap``."""
-
-    @property
-    def observation_dim(self) -> int:
-        """Width of an observation, whose first two coordinates are the position (x, y)."""
-
-    @property
-    def action_dim(self) -> int:
-        """Width of an action in [-1, 1]."""
-
-    @property
-    def episode_length(self) -> int:
-        """Steps of an episode, which nothing ends before."""
-
-    def reset(self, key: PRNGKeyArray) -> Any:
-        """Return a state to begin an episode from."""
-
-    def step(self, state: Any, action: Float[Array, " action"]) -> Any:
-        """Return the state one step later."""
-
-    def observation(self, state: Any) -> Float[Array, " observation"]:
-        """Return what the agent sees of a state."""
-        ...
-
-
 @dataclasses.dataclass(frozen=True)
 class Maze:
-    """A robot in a layout."""
+    """A robot in a layout: a :class:`nfrl.interfaces.explorer.World`."""
 
     name: str
     layout: Layout
     robot: Robot
+
+    radii = (SUCCESS_RADIUS, EASY_RADIUS)
+
+    @property
+    def goals(self) -> Float[np.ndarray, "goals 2"]:
+        """The evaluation goals."""
+        return self.layout.goals
+
+    @property
+    def is_far(self) -> Bool[np.ndarray, " goals"]:
+        """Which of them count as hard."""
+        return self.layout.is_far
+
+    @property
+    def free(self) -> Bool[np.ndarray, "rows columns"]:
+        """Which cells are no walls."""
+        return ~self.layout.walls
+
+    def goal_of(self, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch 2"]:
+        """Return the goal that a state reaches: its position."""
+        return goal_of(observation)
+
+    def cell_of(self, place: Float[Array, "*batch 2"]) -> Int[Array, "*batch 2"]:
+        """Return the (row, column) that a place lies in."""
+        return self.layout.cell_of(place)
+
+    def snapshot(
+        self,
+        agent: Explorer,
+        goals: Float[Array, "environments 2"],
+        visits: Int[Array, "rows columns"],
+    ) -> dict[str, Array]:
+        """See :func:`nfrl.benchmarks.mazes.pictures.snapshot`."""
+        return pictures.snapshot(agent, goals, visits, self.layout, self.robot)
+
+    def frame(self) -> dict[str, np.ndarray]:
+        """See :func:`nfrl.benchmarks.mazes.pictures.frame`."""
+        return pictures.frame(self.layout)
 
 
 MAZES = tuple(f"{robot}-{layout}" for robot in ("point", "ant") for layout in LAYOUTS)

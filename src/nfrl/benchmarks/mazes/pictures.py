@@ -1,11 +1,4 @@
-"""What there is to see of an exploration: maze.npz in the run's folder.
-
-Along time, one entry a checkpoint: steps, visits, commanded, q, coverage, successes (see
-:func:`snapshot`). Once: walls, start, goals, far, states, grid_x, grid_y.
-"""
-
-from collections.abc import Mapping
-from typing import Any
+"""What there is to see of an exploration of a maze: densities and values on a grid of places."""
 
 import jax
 import jax.numpy as jnp
@@ -13,24 +6,21 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from nfrl.benchmarks.mazes import Maze
-from nfrl.benchmarks.mazes.layouts import CELL
-from nfrl.files import write_atomically
-from nfrl.interfaces.explorer import Explorer
-from nfrl.runs.folder import RunFolder
+from nfrl.benchmarks.mazes.layouts import CELL, Layout
+from nfrl.interfaces.explorer import Explorer, Robot
 
 POINTS_PER_CELL = 4
 """Of the grids that densities are drawn on, along each axis."""
 DRAWN_GOALS = 256
 """How many of the environments' commanded goals are kept."""
-_ALONG_TIME = ("steps", "visits", "commanded", "q", "coverage", "successes")
 
 
 def snapshot(
     agent: Explorer,
     goals: Float[Array, "environments 2"],
     visits: Int[Array, "rows columns"],
-    maze: Maze,
+    layout: Layout,
+    robot: Robot,
 ) -> dict[str, Array]:
     """Return what there is to see of an agent and its doings.
 
@@ -38,7 +28,8 @@ def snapshot(
         agent: The agent.
         goals: The goals of the episodes in hand.
         visits: How often each cell was visited.
-        maze: Where.
+        layout: Where.
+        robot: What moves there.
 
     Returns:
         ``visits``: how often each cell was visited, shape (rows, columns); ``commanded``: goals of
@@ -46,9 +37,9 @@ def snapshot(
         and at far goals, on the grid of places g, (states, x, y); and if the agent has a coverage
         density, ``coverage``: log p(g) on the same grid, (x, y).
     """
-    grid = jnp.stack(jnp.meshgrid(*grid_axes(maze), indexing="ij"), -1)
-    rest = maze.robot.observation(maze.robot.reset(jr.key(0)))
-    still = jnp.zeros(maze.robot.action_dim)
+    grid = jnp.stack(jnp.meshgrid(*grid_axes(layout), indexing="ij"), -1)
+    rest = robot.observation(robot.reset(jr.key(0)))
+    still = jnp.zeros(robot.action_dim)
 
     def q(place: Array) -> Array:
         return agent.q(rest.at[: len(place)].set(place), still, grid)
@@ -56,16 +47,15 @@ def snapshot(
     picture = {
         "visits": visits,
         "commanded": goals[:DRAWN_GOALS],
-        "q": jax.lax.map(q, jnp.asarray(drawn_states(maze))),
+        "q": jax.lax.map(q, jnp.asarray(drawn_states(layout))),
     }
-    if hasattr(agent, "coverage"):
-        picture["coverage"] = agent.coverage(grid)
-    return picture
+    density = agent.coverage(grid)
+    return picture if density is None else picture | {"coverage": density}
 
 
-def grid_axes(maze: Maze) -> tuple[np.ndarray, np.ndarray]:
+def grid_axes(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     """Return the grid's coordinates along x and along y: the centres of squares that fill it."""
-    rows, columns = maze.layout.shape
+    rows, columns = layout.shape
     places = [
         CELL * ((np.arange(n * POINTS_PER_CELL) + 0.5) / POINTS_PER_CELL - 0.5)
         for n in (rows, columns)
@@ -73,56 +63,20 @@ def grid_axes(maze: Maze) -> tuple[np.ndarray, np.ndarray]:
     return places[0].astype(np.float32), places[1].astype(np.float32)
 
 
-def drawn_states(maze: Maze) -> np.ndarray:
+def drawn_states(layout: Layout) -> np.ndarray:
     """Return the places that Q is drawn from: the start and up to three far goals."""
-    layout = maze.layout
     return layout.centres((layout.start, *layout.far[:3]))
 
 
-def add(run: RunFolder, maze: Maze, picture: Mapping[str, np.ndarray]) -> None:
-    """Add a snapshot to a run's maze.npz.
-
-    Args:
-        run: The run.
-        maze: Where.
-        picture: What :func:`snapshot` returned, and ``steps`` and ``successes``.
-    """
-    before = _read(run)
-    arrays = {
-        name: np.concatenate([*([before[name]] if before else []), value[None]])
-        for name, value in picture.items()
-    }
-    grid_x, grid_y = grid_axes(maze)
-    arrays |= {
-        "walls": maze.layout.walls,
-        "start": maze.layout.centres((maze.layout.start,))[0],
-        "goals": maze.layout.goals,
-        "far": maze.layout.is_far,
-        "states": drawn_states(maze),
+def frame(layout: Layout) -> dict[str, np.ndarray]:
+    """Return what every picture of a maze has."""
+    grid_x, grid_y = grid_axes(layout)
+    return {
+        "walls": layout.walls,
+        "start": layout.centres((layout.start,))[0],
+        "goals": layout.goals,
+        "far": layout.is_far,
+        "states": drawn_states(layout),
         "grid_x": grid_x,
         "grid_y": grid_y,
     }
-    _write(run, arrays)
-
-
-def truncate(run: RunFolder, step: int) -> None:
-    """Drop the snapshots after a step."""
-    arrays = _read(run)
-    if not arrays or (arrays["steps"] <= step).all():
-        return
-    if step == 0:
-        run.maze_file.unlink()
-        return
-    kept = arrays["steps"] <= step
-    _write(run, {k: v[kept] if k in _ALONG_TIME else v for k, v in arrays.items()})
-
-
-def _read(run: RunFolder) -> dict[str, np.ndarray]:
-    if not run.maze_file.is_file():
-        return {}
-    with np.load(run.maze_file, allow_pickle=False) as file:
-        return dict(file)
-
-
-def _write(run: RunFolder, arrays: Mapping[str, Any]) -> None:
-    write_atomically(run.maze_file, lambda file: np.savez(file, **arrays))

@@ -1,0 +1,145 @@
+"""An agent that acts in one environment: what a robot's loop calls once a step."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from nfrl.acting.acting import batched_policy
+from nfrl.errors import UserError
+from nfrl.interfaces.agent import Agent, AgentConfig
+from nfrl.spec import Spec
+
+
+class Policy:
+    """An agent that acts in one environment, called once a step.
+
+    What an agent must remember, the actions of its chunk that are still to be executed and the
+    latest observations, is remembered here.
+
+    Args:
+        agent: The agent, as it stands now.
+        config: What it was built from.
+        name: The name or reference of its configuration: ``nf-bc``.
+        spec: What it observes and does.
+        steps: Length of the run that it was built for.
+        seed: Of the policy's own random numbers.
+
+    Attributes:
+        agent: The agent.
+        config: What it was built from.
+        name: The name or reference of its configuration.
+        spec: What it observes and does.
+        steps: Length of its run.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        config: AgentConfig,
+        name: str,
+        spec: Spec,
+        *,
+        steps: int = 0,
+        seed: int = 0,
+    ):
+        self.agent, self.config, self.name = agent, config, name
+        self.spec, self.steps = spec, steps
+        self._act = batched_policy(agent, seed)
+        self._episode, self._time = 0, 0
+
+    def reset(self) -> None:
+        """Begin the next episode: forget what was planned and seen."""
+        self._episode, self._time = self._episode + 1, 0
+
+    def __call__(self, observation: Any, goal: Any = None) -> NDArray[np.float32]:
+        """Return the next action.
+
+        Args:
+            observation: As the environment gives it: a vector, or a mapping of arrays.
+            goal: For an agent that seeks goals: a vector as wide as an observation, or of the
+                columns alone that decide success. From a mapping with a ``desired_goal`` it is
+                taken by itself.
+
+        Returns:
+            (action,) float32, in the data's units and within their bounds.
+
+        Raises:
+            ValueError: A shape is not the agent's, a value is not finite, or the goal is missing.
+        """
+        state, target = self._inputs(observation, goal)
+        numbers = np.array([self._episode]), np.array([self._time])
+        action = self._act(state[None], target[None], *numbers)[0]
+        self._time += 1
+        return action
+
+    def log_prob(self, observation: Any, action: Any, goal: Any = None) -> float:
+        """Return the exact log-density of an action, in nats and in the data's units.
+
+        Args:
+            observation: The observation; or, for an agent that looks back, (history, observation).
+                One alone counts as having been seen all along.
+            action: (action,), or (predicted, action) for an agent that plans chunks.
+            goal: As for acting.
+
+        Raises:
+            UserError: The agent has no likelihood.
+            ValueError: A shape is not the agent's.
+        """
+        can = self.agent.capabilities
+        if not can.likelihood:
+            raise UserError(f"{self.name} has no exact likelihood; the agents with a flow have")
+        history = can.history
+        if history is not None and np.ndim(observation) == 2:
+            states = np.stack([self.spec.flat(each) for each in observation])
+            if len(states) != history:
+                raise ValueError(f"{len(states)} observations; this agent looks at {history}")
+            target = self._inputs(states[-1], goal)[1]
+        else:
+            state, target = self._inputs(observation, goal)
+            states = state if history is None else np.repeat(state[None], history, axis=0)
+        shape = (self.spec.action_dim,)
+        if can.predicted is not None:
+            shape = (can.predicted, *shape)
+        chosen = np.asarray(action, np.float32)
+        if chosen.shape != shape:
+            raise ValueError(f"an action has shape {chosen.shape}; this agent's have {shape}")
+        return float(_log_prob(self.agent, states, target, chosen))
+
+    def save(self, path: Path | str) -> Path:
+        """Write it to a folder, from which :func:`nfrl.load_policy` reads it; return the folder.
+
+        Raises:
+            UserError: The disk is full, or the folder cannot be written.
+        """
+        from nfrl.acting import saving  # which reads policies, too
+
+        return saving.save(self, path)
+
+    def _inputs(self, observation: Any, goal: Any) -> tuple[NDArray, NDArray]:
+        """Return the observation and the goal as vectors."""
+        state = self.spec.flat(observation)
+        if not np.isfinite(state).all():
+            raise ValueError("the observation has a value that is not finite")
+        if not self.agent.capabilities.goals:
+            return state, np.empty(0, np.float32)
+        if goal is None and isinstance(observation, Mapping):
+            goal = observation.get("desired_goal")
+        if goal is None:
+            raise ValueError("this agent seeks goals: call it with (observation, goal)")
+        columns = self.spec.goal_columns
+        if columns and np.shape(goal) == (len(columns),):
+            target = np.zeros_like(state)
+            target[list(columns)] = goal
+            return state, target
+        return state, self.spec.flat(goal)
+
+
+@eqx.filter_jit
+def _log_prob(agent: Any, observation: Any, goal: Any, action: Any) -> jax.Array:
+    return agent.log_prob(*map(jnp.asarray, (observation, goal, action)))

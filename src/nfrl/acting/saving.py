@@ -1,0 +1,88 @@
+"""A policy as a folder: weights as safetensors, and JSON that says how to read them. No pickle.
+
+policy.json          the agent's name and configuration, what it observes and does
+policy.safetensors   its weights
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import cattrs
+import equinox as eqx
+import jax.random as jr
+
+from nfrl.acting.policy import Policy
+from nfrl.agents import configs
+from nfrl.agents.parts.optimization import without_optimizer
+from nfrl.errors import UserError
+from nfrl.files import write_json
+from nfrl.runs import checkpoints
+from nfrl.spec import Spec
+
+SCHEMA = 1
+"""The version of policy.json."""
+_DESCRIPTION, _WEIGHTS = "policy.json", "policy.safetensors"
+
+
+def is_policy(path: Path) -> bool:
+    """Whether a folder holds a saved policy."""
+    return (path / _DESCRIPTION).is_file()
+
+
+def save(policy: Policy, path: Path | str) -> Path:
+    """Write a policy to a folder; return it.
+
+    Raises:
+        UserError: The disk is full, or the folder cannot be written.
+    """
+    path = Path(path).expanduser()
+    checkpoints.save(path / _WEIGHTS, without_optimizer(policy.agent), step=policy.steps)
+    write_json(
+        path / _DESCRIPTION,
+        {
+            "schema": SCHEMA,
+            "agent": policy.name,
+            "config": configs.to_json(policy.config),
+            "spec": dataclasses.asdict(policy.spec),
+            "steps": policy.steps,
+        },
+    )
+    return path
+
+
+def load(path: Path | str, *, seed: int = 0) -> Policy:
+    """Read a policy that :func:`save` wrote.
+
+    Args:
+        path: Its folder.
+        seed: Of the policy's own random numbers.
+
+    Raises:
+        UserError: Something is missing or damaged, or made by a newer version.
+    """
+    path = Path(path).expanduser()
+    found = _read(path / _DESCRIPTION)
+    try:
+        name, steps = found["agent"], int(found["steps"])
+        config = configs.from_json(name, found["config"])
+        spec = cattrs.structure(found["spec"], Spec)
+    except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
+        raise UserError(f"{path / _DESCRIPTION} does not describe a policy: {error!r}") from error
+    like = eqx.filter_eval_shape(lambda: without_optimizer(config.build(jr.key(0), spec, steps)))
+    agent = checkpoints.load(path / _WEIGHTS, like)
+    return Policy(agent, config, name, spec, steps=steps, seed=seed)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} does not hold a JSON object")
+    schema = value.get("schema")
+    if schema != SCHEMA:
+        raise UserError(f"{path} was made by another nfrl: schema {schema}; this one reads {SCHEMA}")
+    return value

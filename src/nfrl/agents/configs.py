@@ -1,0 +1,96 @@
+"""Configurations of agents by name, and as plain JSON."""
+
+from typing import Any
+
+import cattrs
+
+from nfrl import registry
+from nfrl.errors import UserError
+from nfrl.flows import FlowConfig, RealNVPConfig
+from nfrl.interfaces.agent import AgentConfig
+
+# A value that this version does not know must not be dropped in silence.
+_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+
+
+def find_config(name: str) -> AgentConfig:
+    """Return the default configuration of an agent.
+
+    Args:
+        name: One that a package announces, or ``package.module:name``: a configuration, or a class
+            of them.
+
+    Raises:
+        UserError: There is none; the message gives the nearest.
+    """
+    found = registry.find("agents", name)
+    config = found() if isinstance(found, type) else found
+    if not hasattr(config, "build") or not hasattr(config, "capabilities"):
+        raise UserError(f"{name} is no configuration of an agent: it needs build and capabilities")
+    return config
+
+
+def agents_that(**needs: bool) -> list[str]:
+    """Name the announced agents of some capabilities: ``agents_that(goals=True)``."""
+    return [
+        name
+        for name in registry.names("agents")
+        if all(getattr(find_config(name).capabilities, need) is has for need, has in needs.items())
+    ]
+
+
+def to_json(config: AgentConfig) -> dict[str, Any]:
+    """Return a configuration as plain JSON; a flow in it says its name."""
+    return _CONVERTER.unstructure(config)
+
+
+def from_json(name: str, value: dict[str, Any]) -> AgentConfig:
+    """Read a configuration back.
+
+    Args:
+        name: The agent's.
+        value: What :func:`to_json` returned, or what versions before 0.2 wrote, where the sizes of
+            the flow stand among the agent's.
+
+    Raises:
+        UserError: It is not of this agent, or of another version.
+    """
+    kind = type(find_config(name))
+    try:
+        return _CONVERTER.structure(_with_flow(kind, value), kind)
+    except (TypeError, ValueError, KeyError, cattrs.BaseValidationError) as error:
+        causes = getattr(error, "exceptions", (error,))
+        raise UserError(
+            f"the configuration is not one of this version's {name}: {causes[0]}"
+        ) from error
+
+
+def flow_to_json(flow: FlowConfig) -> dict[str, Any]:
+    """Return a flow's configuration with its name."""
+    values = cattrs.Converter().unstructure(flow, unstructure_as=type(flow))
+    return {"name": registry.name_of("flows", type(flow)), **values}
+
+
+def flow_from_json(value: dict[str, Any]) -> FlowConfig:
+    """Read a flow's configuration back."""
+    fields = dict(value)
+    kind = registry.find("flows", fields.pop("name"))
+    return cattrs.Converter(forbid_extra_keys=True).structure(fields, kind)
+
+
+def _with_flow(kind: type, value: dict[str, Any]) -> dict[str, Any]:
+    """Gather the sizes of a flow that stand among the agent's own."""
+    fields = getattr(kind, "__dataclass_fields__", {})
+    if "flow" not in fields or "flow" in value:
+        return value
+    sizes = [name for name in RealNVPConfig.__dataclass_fields__ if name not in fields]
+    flow = {"name": "real-nvp"} | {name: value[name] for name in sizes if name in value}
+    return {name: v for name, v in value.items() if name not in sizes} | {"flow": flow}
+
+
+_CONVERTER.register_unstructure_hook_func(
+    lambda kind: isinstance(kind, type) and issubclass(kind, FlowConfig), flow_to_json
+)
+_CONVERTER.register_structure_hook_func(
+    lambda kind: kind is FlowConfig, lambda value, _: flow_from_json(value)
+)

@@ -1,0 +1,191 @@
+"""From Python: fit an agent to data, evaluate it, with no command line and no run folders."""
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from nfrl.acting.policy import Policy
+from nfrl.agents.configs import find_config
+from nfrl.agents.parts.optimization import without_optimizer
+from nfrl.data.load import Data, load
+from nfrl.errors import UserError
+from nfrl.evaluation.result import Evaluation
+from nfrl.experiment.data import describe, prepared
+from nfrl.experiment.own import own_task
+from nfrl.interfaces.agent import AgentConfig
+from nfrl.presets import DEFAULT, find_preset
+from nfrl.progress import progress as show_progress
+from nfrl.registry import name_of
+from nfrl.runs.folder import RunFolder
+from nfrl.task import Task, find_task
+from nfrl.training.offline import OfflineTraining, train
+
+
+def fit(
+    agent: str | AgentConfig,
+    data: Data | str | Path | Mapping[str, ArrayLike],
+    *,
+    steps: int | None = None,
+    task: str | Task | None = None,
+    env: str | None = None,
+    preset: str = DEFAULT,
+    seed: int = 0,
+    batch_size: int | None = None,
+    folder: Path | str | None = None,
+    progress: bool = True,
+    **values: Any,
+) -> Policy:
+    """Train an agent on data and return its policy.
+
+    Args:
+        agent: Its name (``nf-bc``, ``package.module:MyConfig``), or a configuration.
+        data: What :func:`nfrl.load` returns or takes.
+        steps: Gradient steps; by default the preset's.
+        task: A task that is known by name, whose preset counts; by default one of the data's own.
+        env: The environment that the data are of, whose bounds are the actions'. None for none:
+            then the data's range is.
+        preset: Where values come from that are not given.
+        seed: Of the initial weights, the batches and the policy.
+        batch_size: Transitions a step; by default the preset's.
+        folder: Where metrics and checkpoints go, so that the same call goes on from there; by
+            default they are dropped.
+        progress: Show progress on standard error.
+        values: The agent's own values: ``chunk=5``.
+
+    Returns:
+        The policy: ``policy(observation)``, ``policy.log_prob``, ``policy.save``.
+
+    Raises:
+        UserError: Something is wrong with the data or the values; the message says what.
+    """
+    config = find_config(agent) if isinstance(agent, str) else agent
+    name = agent if isinstance(agent, str) else name_of("agents", type(agent))
+    can = config.capabilities
+    if can.explores:
+        raise UserError(f"{name} explores and learns from no data: nfrl train {name} MAZE")
+    known = find_task(task) if isinstance(task, str) else task
+    known = known or own_task(can, env)
+    found = find_preset(preset, name, known)
+    if isinstance(agent, str):
+        config = found.agent
+    config = with_values(name, config, values)
+    training: Any = found.training
+    changes = {"steps": steps, "batch_size": batch_size}
+    training = dataclasses.replace(training, **{k: v for k, v in changes.items() if v is not None})
+    loaded = data if isinstance(data, Data) else load(data, observation_keys=known.observation_keys)
+    loaded = prepared(known, loaded, rewards=can.rewards)
+    spec = describe(known, loaded, check=known.environment is not None).spec
+    with _folder(folder) as place:
+        trained = _train(place, name, config, spec, training, loaded, seed, progress)
+    return Policy(without_optimizer(trained), config, name, spec, steps=training.steps, seed=seed)
+
+
+def with_values(name: str, config: Any, values: Mapping[str, Any]) -> Any:
+    """Return a configuration with other values.
+
+    Raises:
+        UserError: It has no such values.
+    """
+    fields = {field.name for field in dataclasses.fields(config)}
+    if unknown := sorted(values.keys() - fields):
+        raise UserError(f"{name} has no {unknown[0]}; it has {', '.join(sorted(fields))}")
+    return dataclasses.replace(config, **values)
+
+
+def evaluate(
+    policy: Policy,
+    env: str | Task,
+    *,
+    episodes: int = 50,
+    seed: int = 0,
+    workers: int | None = None,
+    horizon: int | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Let a policy act, and say how it did.
+
+    Args:
+        policy: From :func:`fit` or :func:`nfrl.load_policy`.
+        env: A task's name, a Gymnasium id, ``module:id`` or ``package.module:Class``.
+        episodes: Episodes for each goal.
+        seed: Of the episodes and of the policy's random numbers.
+        workers: Processes that step environments; by default one per processor core.
+        horizon: Steps of an episode; by default the environment's own limit.
+        progress: Show progress on standard error.
+
+    Returns:
+        Returns, lengths and, where the environment says so, successes, for each goal and episode.
+
+    Raises:
+        UserError: There is no such environment, or it does not fit the policy.
+    """
+    # Imported here: it starts simulators.
+    from nfrl.acting.acting import batched_policy
+    from nfrl.evaluation.rollout import evaluate as play
+
+    can = policy.agent.capabilities
+    task = env if isinstance(env, Task) else task_or_environment(env, can, horizon, policy)
+    return play(
+        task,
+        batched_policy(policy.agent, seed),
+        episodes=episodes,
+        seed=seed,
+        workers=workers,
+        progress=progress,
+    )
+
+
+def task_or_environment(name: str, can: Any, horizon: int | None, policy: Policy) -> Task:
+    """Return the task of a name, or a task of one's own in the environment of that name."""
+    with contextlib.suppress(UserError):
+        return find_task(name)
+    keys = tuple(policy.spec.observation)
+    return own_task(can, name, horizon=horizon, observation_keys=keys if len(keys) > 1 else ())
+
+
+@contextlib.contextmanager
+def _folder(folder: Path | str | None) -> Iterator[RunFolder]:
+    if folder is not None:
+        yield RunFolder(Path(folder).expanduser())
+        return
+    with tempfile.TemporaryDirectory(prefix="nfrl-") as place:
+        yield RunFolder(Path(place))
+
+
+def _train(
+    folder: RunFolder,
+    name: str,
+    config: AgentConfig,
+    spec: Any,
+    training: OfflineTraining,
+    data: Data,
+    seed: int,
+    show: bool,
+) -> Any:
+    with show_progress(f"training {name}", training.steps, "steps", show=show) as update:
+
+        def report(step: int, metrics: dict[str, float]) -> None:
+            figures = [f"{key} {value:.3f}" for key, value in metrics.items() if key == "loss"]
+            figures += [
+                f"held-out {key.removeprefix('val_')} {value:.3f}"
+                for key, value in metrics.items()
+                if key.startswith("val_")
+            ]
+            update(step, ", ".join(figures))
+
+        (agent,) = train(
+            [folder],
+            [seed],
+            config,
+            spec,
+            training,
+            data.training.to_dataset(),
+            data.validation.to_dataset(),
+            report,
+        )
+    return agent

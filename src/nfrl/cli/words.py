@@ -1,0 +1,127 @@
+"""The words of a command line before they are parsed: those that decide what can be parsed."""
+
+import argparse
+import dataclasses
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nfrl import registry
+from nfrl.errors import UserError
+from nfrl.flows import FlowConfig
+
+
+def early(arguments: Sequence[str], **options: Any) -> argparse.Namespace:
+    """Find the values of some options, whatever else stands among the words.
+
+    Args:
+        arguments: The words.
+        options: For each option ``name`` (``--name``, dots and dashes for double and single
+            underscores), what :meth:`argparse.ArgumentParser.add_argument` takes.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name, values in options.items():
+        flag = "--" + name.replace("__", ".").replace("_", "-")
+        parser.add_argument(flag, dest=name, **values)
+    try:
+        return parser.parse_known_args(list(arguments))[0]
+    except argparse.ArgumentError as error:
+        raise UserError(str(error)) from error
+
+
+def without(arguments: Sequence[str], option: str) -> list[str]:
+    """Leave out an option and its one value."""
+    left, skip = [], False
+    for word in arguments:
+        if skip:
+            skip = False
+        elif word == option:
+            skip = True
+        elif not word.startswith(f"{option}="):
+            left.append(word)
+    return left
+
+
+def with_flow(config: Any, arguments: Sequence[str]) -> tuple[Any, list[str]]:
+    """Give an agent the flow that is asked for, and its sizes their full names.
+
+    ``--agent.flow NAME`` chooses a flow; ``--agent.channels 128`` is short for
+    ``--agent.flow.channels 128`` where the flow has such a value and the agent none.
+
+    Args:
+        config: The agent's configuration, with its default flow, or without one.
+        arguments: The words.
+
+    Returns:
+        The configuration, and the words without the flow's name.
+    """
+    name = early(arguments, agent__flow={}).agent__flow
+    fields = {field.name for field in dataclasses.fields(config)}
+    if name is not None:
+        if "flow" not in fields:
+            raise UserError(f"--agent.flow: {type(config).__name__} has no flow")
+        kind = registry.find("flows", name)
+        if not (isinstance(kind, type) and issubclass(kind, FlowConfig)):
+            raise UserError(f"{name} is no configuration of a flow: a subclass of FlowConfig")
+        config = dataclasses.replace(config, flow=kind())
+    words = without(arguments, "--agent.flow")
+    if "flow" in fields:
+        sizes = {field.name for field in dataclasses.fields(config.flow)} - fields
+        words = [_full(word, sizes) for word in words]
+    return config, words
+
+
+def _full(word: str, sizes: set[str]) -> str:
+    name = word.removeprefix("--agent.").partition("=")[0]
+    if word.startswith("--agent.") and name.removeprefix("no-").replace("-", "_") in sizes:
+        return word.replace("--agent.", "--agent.flow.", 1)
+    return word
+
+
+def from_file(path: Path) -> list[str]:
+    """Return the words that a TOML or YAML file stands for.
+
+    Tables are options with dots, ``[training] steps = 100`` is ``--training.steps 100``; the
+    agent's and the flow's names are ``name`` in their tables.
+
+    Raises:
+        UserError: The file is not there, or no such file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read as a configuration: {error}") from error
+    if not isinstance(values, Mapping):
+        raise UserError(f"{path}: a configuration is a table of options")
+    values = dict(values)
+    agent = values.pop("agent", None)
+    agent = {"name": agent} if isinstance(agent, str) else dict(agent or {})
+    name, task = agent.pop("name", None), values.pop("task", None)
+    if name is None:
+        raise UserError(f'{path}: there is no agent: [agent] name = "nf-bc"')
+    if isinstance(flow := agent.get("flow"), Mapping):
+        flow = dict(flow)
+        agent["flow"] = flow.pop("name", None)
+        agent |= {f"flow.{key}": value for key, value in flow.items()}
+    words = _options("", values) + _options("agent.", agent)
+    return [name, *([task] if task else []), *words]
+
+
+def _options(prefix: str, values: Mapping[str, Any]) -> list[str]:
+    words: list[str] = []
+    for key, value in values.items():
+        name = prefix + str(key).replace("_", "-")
+        if isinstance(value, Mapping):
+            words += _options(f"{name}.", value)
+        elif isinstance(value, bool):
+            path, dot, last = name.rpartition(".")
+            words.append(f"--{path}{dot}{'' if value else 'no-'}{last}")
+        elif isinstance(value, list | tuple):
+            words += [f"--{name}", *map(str, value)]
+        elif value is not None:
+            words += [f"--{name}", str(value)]
+    return words

@@ -1,0 +1,66 @@
+"""What a run has learned: its agent from a checkpoint, and the policy that acts with it."""
+
+from pathlib import Path
+
+import equinox as eqx
+import jax.random as jr
+
+from nfrl.acting import saving
+from nfrl.acting.policy import Policy
+from nfrl.agents.parts.optimization import without_optimizer
+from nfrl.errors import UserError
+from nfrl.experiment.config import Experiment
+from nfrl.interfaces.agent import Agent
+from nfrl.runs.folder import RunFolder
+from nfrl.training.offline import load_agent
+from nfrl.training.online import load_online
+
+
+def load_trained(experiment: Experiment, folder: RunFolder, step: int | None = None) -> Agent:
+    """Load a run's agent from its latest checkpoint, or that of a step; the data are not needed.
+
+    Raises:
+        UserError: There is no such checkpoint, or it is cut short.
+    """
+    config, spec = experiment.agent_config, experiment.data.spec
+    steps = experiment.offline_training.steps
+    if experiment.online_steps:
+        like = eqx.filter_eval_shape(lambda: config.build(jr.key(0), spec, steps))
+        return load_online(folder, like, step)
+    return load_agent(folder, config, spec, steps, step)
+
+
+def load_policy(path: Path | str, *, step: int | None = None, seed: int = 0) -> Policy:
+    """Load a policy, ready to act: one that was saved, or a run's.
+
+    No simulator is imported, and no code of the folder's is run.
+
+    Args:
+        path: What :meth:`Policy.save` wrote; or a run's folder, runs/TASK/AGENT-PRESET/seed-N.
+        step: The checkpoint's step, of a run; by default the latest.
+        seed: Of the policy's own random numbers.
+
+    Raises:
+        UserError: It is neither, or a run that explored a maze; there is no such checkpoint, or it
+            is cut short.
+    """
+    path = Path(path).expanduser().resolve()
+    if saving.is_policy(path):
+        if step is not None:
+            raise UserError(f"{path} is a saved policy: it has no steps to choose from")
+        return saving.load(path, seed=seed)
+    folder = RunFolder(path)
+    experiment = Experiment.from_json(folder.read_config())
+    if experiment.explores:
+        raise UserError(
+            f"{folder.path} explored a maze: its agent is not made for other simulators"
+        )
+    agent = without_optimizer(load_trained(experiment, folder, step))
+    return Policy(
+        agent,
+        experiment.agent_config,
+        experiment.agent,
+        experiment.data.spec,
+        steps=experiment.offline_training.steps,
+        seed=seed,
+    )

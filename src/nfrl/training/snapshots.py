@@ -1,0 +1,53 @@
+"""What there is to see of an exploration: maze.npz in the run's folder.
+
+Along time, one entry a checkpoint: ``steps``, ``successes`` and what the world's snapshots hold.
+Once: what every picture of the world has.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nfrl.files import write_atomically
+from nfrl.interfaces.explorer import World
+from nfrl.runs.folder import RunFolder
+
+
+def add(run: RunFolder, world: World, picture: Mapping[str, np.ndarray]) -> None:
+    """Add a snapshot to a run's maze.npz.
+
+    Args:
+        run: The run.
+        world: Where.
+        picture: What the world's ``snapshot`` returned, and ``steps`` and ``successes``.
+    """
+    before = _read(run)
+    arrays = {
+        name: np.concatenate([*([before[name]] if before else []), value[None]])
+        for name, value in picture.items()
+    }
+    _write(run, arrays | world.frame())
+
+
+def truncate(run: RunFolder, world: World, step: int) -> None:
+    """Drop the snapshots after a step."""
+    arrays = _read(run)
+    if not arrays or (arrays["steps"] <= step).all():
+        return
+    if step == 0:
+        run.maze_file.unlink()
+        return
+    kept, once = arrays["steps"] <= step, world.frame()
+    _write(run, {name: v if name in once else v[kept] for name, v in arrays.items()})
+
+
+def _read(run: RunFolder) -> dict[str, np.ndarray]:
+    if not run.maze_file.is_file():
+        return {}
+    with np.load(run.maze_file, allow_pickle=False) as file:
+        return dict(file)
+
+
+def _write(run: RunFolder, arrays: Mapping[str, Any]) -> None:
+    write_atomically(run.maze_file, lambda file: np.savez(file, **arrays))
