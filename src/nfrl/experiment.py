@@ -39,6 +39,7 @@ from nfrl.networks import count_parameters
 from nfrl.progress import Update, progress
 from nfrl.runs.folder import RunFolder, is_exploration
 from nfrl.runs.provenance import device, provenance, provenance_of
+from nfrl.runs.records import Record
 from nfrl.task import Task
 from nfrl.training.offline import (
     NonFiniteLossError,
@@ -195,7 +196,7 @@ def run(
     workers: int | None = None,
     video: bool = False,
     show: bool = True,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Train, evaluate and record, going on from whatever the folders hold.
 
     A seed that has its result already keeps it.
@@ -243,7 +244,7 @@ def _run_online(
     workers: int | None,
     video: bool,
     show: bool,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Go on from the offline run, which is made first if it is not there."""
     # Refused before the offline run, not after it.
     check_chunk(experiment.agent_config.chunk)
@@ -319,7 +320,7 @@ def score(
     video: bool = False,
     keep: bool = True,
     show: bool = True,
-) -> dict[str, Any]:
+) -> Record:
     """Evaluate a trained agent; return the result.
 
     Args:
@@ -356,10 +357,10 @@ def score(
     return result
 
 
-def finished_result(folder: RunFolder) -> dict[str, Any] | None:
+def finished_result(folder: RunFolder) -> Record | None:
     """Return a run's result; None while it has none, or if it diverged."""
     result = folder.read_result()
-    return result if result is not None and result["status"] == "finished" else None
+    return result if result is not None and result.status == "finished" else None
 
 
 def load_data(experiment: Experiment) -> tuple[Dataset, Dataset]:
@@ -526,7 +527,7 @@ def describe_result(
     folder: RunFolder,
     agent: Agent | None,
     evaluation: Evaluation | None,
-) -> dict[str, Any]:
+) -> Record:
     """Return the record of a run: what was run, on what, with what, and what came out.
 
     ``train_seconds`` is the wall-clock time of all seeds that trained together, and
@@ -544,43 +545,48 @@ def describe_result(
     dataset = {
         key: value for key, value in dataclasses.asdict(experiment.dataset).items() if key != "path"
     }
-    return {
-        "task": experiment.task,
-        "agent": experiment.agent,
-        "preset": experiment.preset,
+    task = find_task(experiment.task)
+    return Record(
+        task=experiment.task,
+        family=task.family,
+        agent=experiment.agent,
+        preset=experiment.preset,
         # Runs that went on are no repetitions of those that did not.
-        "variant": _variant(experiment),
-        "seed": seed,
-        "steps": experiment.training.steps,
-        "status": "diverged" if agent is None else "finished",
+        variant=_variant(experiment),
+        seed=seed,
+        steps=experiment.training.steps,
+        status="diverged" if agent is None else "finished",
+        measure=task.measure,
         **_scores(evaluation),
         **_online(experiment, folder, seed),
-        "episodes": experiment.episodes,
-        "dataset": dataset,
-        "parameters": agent and count_parameters(agent.policy),
-        "config": {
+        episodes=experiment.episodes,
+        environment=task.environment,
+        dataset=dataset,
+        parameters=None if agent is None else count_parameters(agent.policy),
+        config={
             "agent": dataclasses.asdict(cast(Any, experiment.agent_config)),
             "training": dataclasses.asdict(experiment.training),
         },
         **begun,
-        **({} if here == begun["device"] else {"evaluated_on": here}),
-        "seeds_together": together,
-        "train_seconds": round(seconds, 1),
-        "steps_per_second": round(steps * together / seconds, 1) if agent and seconds else None,
-        "curve": folder.read_curve(),
-        "sample_ms": agent
-        and round(sampling_milliseconds(agent, experiment.dataset.observation_dim), 3),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+        evaluated_on=None if here == begun["device"] else here,
+        seeds_together=together,
+        train_seconds=round(seconds, 1),
+        steps_per_second=round(steps * together / seconds, 1) if agent and seconds else None,
+        curve=tuple(folder.read_curve()),
+        sample_ms=None
+        if agent is None
+        else round(sampling_milliseconds(agent, experiment.dataset.observation_dim), 3),
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
 
 
 def _scores(evaluation: Evaluation | None) -> dict[str, Any]:
     """Return the score: how far episodes came at their end, where their task says; or success."""
     if evaluation is None:
-        return {"score": None, "scores": None, "interval": None}
+        return {"score": None}
 
-    def rounded(values: Any) -> list[float]:
-        return [round(float(value), 4) for value in values]
+    def rounded(values: Any) -> tuple[float, ...]:
+        return tuple(round(float(value), 4) for value in values)
 
     if evaluation.final_scores is None or evaluation.max_scores is None:
         return {
@@ -606,7 +612,7 @@ def _online(experiment: Experiment, folder: RunFolder, seed: int) -> dict[str, A
     before = _offline_folder(experiment, folder, seed).read_result()
     return {
         "online_steps": experiment.online_steps,
-        "offline_score": before and before["score"],
+        "offline_score": before and before.score,
     }
 
 

@@ -18,6 +18,7 @@ from nfrl.networks import count_parameters
 from nfrl.progress import progress
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.provenance import provenance, provenance_of
+from nfrl.runs.records import Record
 from nfrl.training.exploring import ExploreTraining, buffer_bytes, explore, load_explorer
 from nfrl.training.offline import NonFiniteLossError, latest_step
 
@@ -68,7 +69,7 @@ class Exploration:
 
 def run(
     exploration: Exploration, folders: Sequence[RunFolder], *, show: bool = True
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Explore and record, going on from whatever the folders hold.
 
     Returns:
@@ -122,7 +123,7 @@ def load_trained(exploration: Exploration, folder: RunFolder, step: int | None =
 
 def describe_result(
     exploration: Exploration, seed: int, folder: RunFolder, agent: Explorer | None
-) -> dict[str, Any]:
+) -> Record:
     """Return the record of a run: what was run, with what, and what came out.
 
     ``score`` is the success of the last evaluation; ``steps`` counts gradient steps, and
@@ -135,35 +136,36 @@ def describe_result(
     updates = int(last.get("updates", 0))
     environment_steps = int(last.get("environment_steps", 0))
     scored = agent is not None
-    return {
-        "task": exploration.task,
-        "agent": exploration.agent,
-        "preset": exploration.preset,
-        "variant": exploration.variant,
-        "seed": seed,
-        "steps": updates,
-        "environment_steps": environment_steps,
-        "status": "finished" if scored else "diverged",
-        "score": round(last["success"], 4) if scored else None,
-        "scores": [round(value, 4) for value in last["successes"]] if scored else None,
-        "interval": None,
-        "success_easy": round(last["success_easy"], 4) if scored else None,
-        "success_hard": round(last["success_hard"], 4) if scored else None,
-        "coverage": round(last["coverage"], 4) if scored else None,
-        "episodes": training.evaluation_episodes,
-        "parameters": count_parameters(agent.policy) if agent is not None else None,
-        "config": {
+    return Record(
+        task=exploration.task,
+        family="exploration",
+        agent=exploration.agent,
+        preset=exploration.preset,
+        variant=exploration.variant,
+        seed=seed,
+        steps=updates,
+        environment_steps=environment_steps,
+        status="finished" if scored else "diverged",
+        measure="success rate",
+        score=round(last["success"], 4) if scored else None,
+        scores=tuple(round(value, 4) for value in last["successes"]) if scored else (),
+        success_easy=round(last["success_easy"], 4) if scored else None,
+        success_hard=round(last["success_hard"], 4) if scored else None,
+        coverage=round(last["coverage"], 4) if scored else None,
+        episodes=training.evaluation_episodes,
+        parameters=count_parameters(agent.policy) if agent is not None else None,
+        config={
             "agent": dataclasses.asdict(cast(Any, exploration.agent_config)),
             "training": dataclasses.asdict(training),
         },
         **provenance_of(folder.read_config()),
-        "seeds_together": together,
-        "train_seconds": round(seconds, 1),
-        "steps_per_second": round(updates * together / seconds, 1) if seconds else None,
-        "environment_steps_per_second": (
+        seeds_together=together,
+        train_seconds=round(seconds, 1),
+        steps_per_second=round(updates * together / seconds, 1) if seconds else None,
+        environment_steps_per_second=(
             round(environment_steps * together / seconds, 1) if seconds else None
         ),
-        "curve": [
+        curve=tuple(
             {
                 "step": line["updates"],
                 "seconds": line["seconds"],
@@ -171,6 +173,6 @@ def describe_result(
                 "coverage": line["coverage"],
             }
             for line in lines
-        ],
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+        ),
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )

@@ -94,7 +94,7 @@ def run(arguments: Sequence[str]) -> None:
     if options.variant:
         folder = RunFolder(folder.path / options.variant)
         # The run was evaluated on the way as it acted then.
-        folder.write_result({**result, "curve": []})
+        folder.write_result(dataclasses.replace(result, curve=()))
     print(f"{folder.path}: {describe(result)}")
 
 

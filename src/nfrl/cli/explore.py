@@ -17,7 +17,7 @@ from nfrl.exploration import Exploration
 from nfrl.exploration import run as run_exploration
 from nfrl.reports.mazes import draw_maze_figures
 from nfrl.runs.folder import RunFolder
-from nfrl.runs.records import append_record
+from nfrl.runs.records import Record, append_record
 from nfrl.training.exploring import ExploreTraining
 
 AgentConfigT = TypeVar("AgentConfigT")
@@ -110,10 +110,10 @@ def finish(exploration: Exploration, folders: Sequence[RunFolder], *, record: Pa
         print(f"{folder.path}: {describe(result)}; maps in {figures}")
 
 
-def describe(result: dict[str, Any]) -> str:
+def describe(result: Record) -> str:
     """Say a result in a line."""
     return (
-        f"success {result['score']:.3f} (within 2 units {result['success_easy']:.3f}, far goals "
-        f"{result['success_hard']:.3f}); {result['coverage']:.0%} of the cells seen after "
-        f"{result['environment_steps']:,} steps"
+        f"success {result.score:.3f} (within 2 units {result.success_easy:.3f}, far goals "
+        f"{result.success_hard:.3f}); {result.coverage:.0%} of the cells seen after "
+        f"{result.environment_steps:,} steps"
     )

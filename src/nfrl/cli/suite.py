@@ -176,8 +176,7 @@ def _command(job: Job, planned: Plan, runs: Path, record: Path | None, lanes: in
 
 
 def _finished(planned: Plan) -> bool:
-    results = [folder.read_result() for folder in planned.folders]
-    return all(result is not None for result in results)
+    return all(folder.has_result for folder in planned.folders)
 
 
 def _steps(plans: Sequence[Plan]) -> int:
@@ -191,8 +190,8 @@ def _state(planned: Plan) -> str:
     for folder in planned.folders:
         result = folder.read_result()
         if result is not None:
-            score = -1 if result["score"] is None else result["score"]
-            diverged = result["status"] == "diverged"
+            score = -1 if result.score is None else result.score
+            diverged = result.status == "diverged"
             states.append((1, score, "diverged" if diverged else planned.describe(result)))
         elif folder.is_begun:
             step = folder.last_step()

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import equinox as eqx
 import jax.random as jr
@@ -21,7 +21,7 @@ from nfrl.errors import UserError, unknown_name
 from nfrl.experiment import Experiment, check_fits, describe_dataset, run_folders
 from nfrl.experiment import run as run_experiment
 from nfrl.runs.folder import RunFolder
-from nfrl.runs.records import append_record
+from nfrl.runs.records import Record, append_record
 from nfrl.training.offline import OfflineTraining
 
 # They learn from any transitions; the others need the data's next actions or have no use for more.
@@ -98,7 +98,7 @@ class Plan:
     """Makes the data that are missing."""
     carry_out: Callable[[], object]
     """Runs it."""
-    describe: Callable[[dict[str, Any]], str]
+    describe: Callable[[Record], str]
     """Says a result in a line."""
     has_workers: bool
     """Whether it takes --workers: simulators outside the compiled program."""
@@ -246,22 +246,21 @@ def finish(
         print(f"{folder.path}: {describe(result)}")
 
 
-def describe(result: dict[str, Any]) -> str:
+def describe(result: Record) -> str:
     """Say a result in a line."""
-    if result["score"] is None:
-        return f"trained for {result['steps']} steps in {result['train_seconds']:.0f} s"
-    goals = ", ".join(f"{score:.2f}" for score in result["scores"])
-    low, high = result["interval"]
-    paper = find_task(result["task"]).published.get(result["agent"])
-    if "max_score" in result:
+    if result.score is None:
+        return f"trained for {result.steps} steps in {result.train_seconds or 0:.0f} s"
+    goals = ", ".join(f"{score:.2f}" for score in result.scores)
+    low, high = result.interval or (result.score, result.score)
+    paper = find_task(result.task).published.get(result.agent)
+    if result.max_score is not None:
         return (
-            f"score {result['score']:.3f} at the end (95% interval {low:.2f} to {high:.2f}), "
-            f"{result['max_score']:.3f} at best on the way, success {result['success']:.3f}"
+            f"score {result.score:.3f} at the end (95% interval {low:.2f} to {high:.2f}), "
+            f"{result.max_score:.3f} at best on the way, success {result.success:.3f}"
             + (f"; the paper: {paper:.3f}" if paper is not None else "")
         )
-    return (
-        f"success {result['score']:.3f} (95% interval {low:.2f} to {high:.2f}; by goal {goals})"
-        + (f"; the paper: {paper:.3f}" if paper is not None else "")
+    return f"success {result.score:.3f} (95% interval {low:.2f} to {high:.2f}; by goal {goals})" + (
+        f"; the paper: {paper:.3f}" if paper is not None else ""
     )
 
 
