@@ -323,23 +323,25 @@ def test_a_run_is_trained_evaluated_and_recorded(trained, point_file):
     for seed in (0, 1):
         run = folder(trained, seed)
         result = run.read_result()
-        assert set(RECORD) <= set(result)
-        assert (result["task"], result["agent"], result["seed"]) == (MAZE, "gcbc", seed)
-        assert (result["steps"], result["episodes"], result["status"]) == (20, 1, "finished")
-        assert result["score"] == np.mean(result["scores"])
-        assert len(result["scores"]) == 5
-        assert result["dataset"]["sha256"] == ogbench.sha256(point_file)
-        assert result["dataset"]["transitions"] == 196
-        assert result["config"]["agent"]["hidden"] == [16]
-        assert min(result[name] for name in ("parameters", "train_seconds", "sample_ms")) > 0
-        assert set(result["versions"]) >= {"python", "nfrl", "jax", "mujoco"}
+        assert set(RECORD) <= set(result.to_json())
+        assert (result.task, result.agent, result.seed) == (MAZE, "gcbc", seed)
+        assert (result.steps, result.episodes, result.status) == (20, 1, "finished")
+        assert result.score == np.mean(result.scores)
+        assert len(result.scores) == 5
+        assert result.dataset["sha256"] == ogbench.sha256(point_file)
+        assert result.dataset["transitions"] == 196
+        assert result.config["agent"]["hidden"] == [16]
+        assert (
+            min(getattr(result, name) for name in ("parameters", "train_seconds", "sample_ms")) > 0
+        )
+        assert set(result.versions) >= {"python", "nfrl", "jax", "mujoco"}
         names = {path.name for path in run.path.iterdir()}
         assert names == {
             *("config.json", "metrics.jsonl", "checkpoints", "result.json"),
             *("evaluation.npz", "policy_samples.npz"),
         }
     lines = [json.loads(line) for line in (trained / "records.jsonl").read_text().splitlines()]
-    assert lines == [folder(trained, seed).read_result() for seed in (0, 1)]
+    assert lines == [folder(trained, seed).read_result().to_json() for seed in (0, 1)]
 
 
 def test_records_and_runs_are_reported(trained, tmp_path, capsys):
@@ -362,7 +364,7 @@ def test_a_finished_run_is_not_trained_again(trained, point_file, tmp_path, caps
     assert {path: path.read_bytes() for path in run.checkpoints.iterdir()} == kept
     assert run.metrics_file.read_bytes() == measured
     for name in ("scores", "train_seconds", "parameters", "config"):
-        assert run.read_result()[name] == before[name]
+        assert getattr(run.read_result(), name) == getattr(before, name)
 
 
 def test_another_run_keeps_its_folder(trained, point_file, refused):
@@ -400,7 +402,7 @@ def test_eval_scores_a_run_again(trained, tmp_path, capsys):
     before = run.read_result()
     assert main(["eval", str(run.path), "--episodes", "1", "--workers", "1"]) == 0
     assert "success" in capsys.readouterr().out
-    assert run.read_result()["scores"] == before["scores"]
+    assert run.read_result().scores == before.scores
     # The run as a kill leaves it: to be looked at, but it has no result.
     (run.path / "result.json").unlink()
     checkpoints.path_of(run.checkpoints, 20).unlink()
@@ -711,11 +713,11 @@ def test_the_quick_demonstration(tmp_path):
     assert "Traceback" not in done.stderr
     for agent in ("nf-gcbc", "gcbc"):
         result = folder(tmp_path / "runs", 0, f"{agent}-laptop").read_result()
-        assert set(RECORD) <= set(result)
-        assert set(result["dataset"]) >= {"name", "origin", "transitions", "sha256"}
-        assert "made" in result["dataset"]["origin"]
-        assert result["agent"] == agent
-        assert 0 <= result["score"] <= 1
+        assert set(RECORD) <= set(result.to_json())
+        assert set(result.dataset) >= {"name", "origin", "transitions", "sha256"}
+        assert "made" in result.dataset["origin"]
+        assert result.agent == agent
+        assert 0 <= result.score <= 1
     page = tmp_path / "runs" / "report" / "report.html"
     assert page.is_file()
     assert "minutes" in done.stdout.splitlines()[-1]
@@ -786,9 +788,9 @@ def test_a_run_that_another_machine_trained_says_so(trained, tmp_path):
         folder(runs, seed).write_config({**values, "device": "gpu: of another"})
     assert main(["resume", str(folder(runs).path)]) == 0
     result = folder(runs).read_result()
-    assert result["device"] == "gpu: of another"
-    assert result["evaluated_on"].startswith("cpu: ")
-    assert "evaluated_on" not in folder(trained).read_result()
+    assert result.device == "gpu: of another"
+    assert result.evaluated_on.startswith("cpu: ")
+    assert folder(trained).read_result().evaluated_on is None
 
 
 def test_held_out_data_of_another_width_are_refused(trained, refused, tmp_path):

@@ -207,7 +207,7 @@ def test_the_command_trains_scores_and_installs(trained, tmp_path, monkeypatch, 
     expected = trained[1].policy.mode(jnp.asarray(observation))
     np.testing.assert_allclose(load_expert("ant")(observation), expected, atol=1e-5)
     record = read_record(path)
-    assert record == RunFolder(tmp_path / "run").read_result()
+    assert record == json.loads(RunFolder(tmp_path / "run").result_file.read_text())
     assert (record["expert"], record["seed"], record["training"]["steps"]) == ("ant", 0, 80)
     assert len(record["score"]["speeds"]) == 16
     # What is done is not done again, and another run does not go on in its folder.

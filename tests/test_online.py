@@ -233,11 +233,11 @@ def test_a_record_tells_what_happened_online(gone_on, tmp_path):
     before = RunFolder(runs / "fql-laptop" / "seed-0").read_result()
     folder = RunFolder(runs / "fql-laptop-online" / "seed-0")
     result = folder.read_result()
-    assert (result["steps"], result["online_steps"]) == (20, 40)
-    assert result["offline_score"] == before["score"]
-    assert result["variant"] == "online"
-    assert result["train_seconds"] == pytest.approx(folder.seconds_until(40), abs=0.06)
-    assert result["steps_per_second"] == pytest.approx(40 / folder.seconds_until(40), abs=0.06)
+    assert (result.steps, result.online_steps) == (20, 40)
+    assert result.offline_score == before.score
+    assert result.variant == "online"
+    assert result.train_seconds == pytest.approx(folder.seconds_until(40), abs=0.06)
+    assert result.steps_per_second == pytest.approx(40 / folder.seconds_until(40), abs=0.06)
 
 
 def test_evaluating_again_keeps_what_the_record_says(gone_on, capsys):
@@ -247,7 +247,7 @@ def test_evaluating_again_keeps_what_the_record_says(gone_on, capsys):
     assert main(["eval", str(folder.path), "--episodes", "1", "--workers", "1"]) == 0
     after = folder.read_result()
     for key in ("steps", "online_steps", "offline_score", "score"):
-        assert after[key] == before[key], key
+        assert getattr(after, key) == getattr(before, key), key
     assert main(["eval", str(folder.path), "--step", "20"]) == 2
     assert "no such checkpoint" in capsys.readouterr().err
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import multiprocessing
 import struct
 import sys
 from html.parser import HTMLParser
@@ -13,11 +12,9 @@ import pytest
 from rich.console import Console
 
 from nfrl.agents.nf_rlbc import NFRLBCConfig
-from nfrl.benchmarks import find_task
-from nfrl.cli.main import main
 from nfrl.errors import UserError
 from nfrl.evaluation.result import wilson_interval
-from nfrl.reports import behaviour, figures
+from nfrl.reports import behaviour, figures, tables
 from nfrl.reports.groups import count, group_records, labels
 from nfrl.reports.page import make_pictures, write_report
 from nfrl.reports.style import DPI, group_colours, png
@@ -28,13 +25,14 @@ from nfrl.reports.tables import (
     comparison_table,
     cost_table,
     exploring_table,
+    find_task,
+    returns_table,
     run_table,
     update_readme,
     variants_table,
     ways_table,
 )
-from nfrl.runs.records import append_record, load_records, parse_record
-from nfrl.runs.results import read_metrics
+from nfrl.runs.records import parse_record
 from nfrl.task import Task
 
 CUBE = "cube-single-play-v0"
@@ -42,7 +40,7 @@ SCENE = "scene-play-v0"
 TASKS = {
     name: Task(
         name=name,
-        suite="gcbc",
+        family="gcbc",
         environment="no-such-environment-v0",
         discount=0.97,
         horizon=200,
@@ -53,10 +51,7 @@ TASKS = {
 }
 
 
-def published(name):
-    if name not in TASKS:
-        raise UserError(f"unknown task {name!r}")
-    return TASKS[name]
+published = TASKS.get
 
 
 def make(task=CUBE, agent="nf-gcbc", seed=0, scores=(0.8, 0.6, 1.0, 0.0, 0.6), **fields):
@@ -118,157 +113,6 @@ def write_run(path, record, maze=False):
 def size(data):
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     return struct.unpack(">II", data[16:24])
-
-
-# Records
-
-
-def test_no_two_lines_of_a_figure_have_one_colour():
-    """Neither of a known variant and a new one, nor of an agent and a variant."""
-    variants = ("", "chunk-5-best-of-4", "far-sighted", "another", "a-third", "a-fourth", "a-fifth")
-    rivals = [make(agent=agent) for agent in ("bc", "fql", "idql", "ifql", "iql", "rebrac")]
-    ours = [make(agent="nf-rlbc", variant=variant) for variant in variants]
-    colours = group_colours(group_records(records(*rivals, *ours)))
-    assert len(set(colours)) == len(rivals) + len(ours)
-
-
-def test_a_record_keeps_what_it_does_not_know():
-    (record,) = records(make(colour="blue"))
-    assert record.extra == {"colour": "blue"}
-    assert record.scores == (0.8, 0.6, 1.0, 0.0, 0.6)
-    assert record.transitions == 150150
-    assert record.outcome == "scored"
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ('{"task": "x"', "not JSON"),
-        ("[1]", "not a record but a list"),
-        (json.dumps({**make(), "seed": "0"}), "'seed' should be an integer, not '0'"),
-        (json.dumps({**make(), "seed": True}), "'seed' should be an integer"),
-        (json.dumps({**make(), "score": float("nan")}), "'score' should be a finite number"),
-        (json.dumps({**make(), "scores": "0.5"}), "'scores' should be a list of numbers"),
-        (json.dumps({**make(), "interval": [1]}), "'interval' should be two numbers"),
-        (json.dumps({**make(), "dataset": 3}), "'dataset' should be an object"),
-        (json.dumps({k: v for k, v in make().items() if k != "task"}), "lacks 'task'"),
-        (json.dumps({**make(), "status": "diverged"}), "has a score, and its status is 'diverged'"),
-    ],
-)
-def test_a_malformed_record_is_refused_with_file_and_line(tmp_path, line, reason):
-    path = tmp_path / "bad.jsonl"
-    path.write_text(json.dumps(make()) + "\n\n" + line + "\n")
-    with pytest.raises(UserError) as error:
-        load_records([tmp_path])
-    assert str(error.value).startswith(f"{path}:3: ")
-    assert reason in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_what_holds_no_records_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("hello")
-    for path in (tmp_path, tmp_path / "notes.txt", tmp_path / "missing"):
-        with pytest.raises(UserError, match=f"^not a run folder nor records: {path}$"):
-            load_records([path])
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "metrics.jsonl").write_text('{"step": 1}\n')
-    with pytest.raises(UserError, match="no result yet"):
-        load_records([run])
-
-
-def test_records_are_found_at_any_depth_and_once(tmp_path):
-    write_run(tmp_path / "runs" / "cube" / "0", make())
-    write_run(tmp_path / "runs" / "cube" / "1", make(seed=1))
-    (tmp_path / "runs" / "going").mkdir()
-    (tmp_path / "runs" / "going" / "config.json").write_text("{}")
-    append_record(tmp_path / "results" / "all.jsonl", make(seed=1))
-    append_record(tmp_path / "results" / "all.jsonl", make(seed=2))
-    run = tmp_path / "runs" / "cube" / "0"
-    found = load_records([tmp_path / "runs", tmp_path / "results", run, run / "result.json"])
-    assert [record.seed for record in found] == [0, 1, 2]
-
-
-def test_what_is_no_record_is_passed_over_in_folders_and_refused_by_name(tmp_path):
-    write_run(tmp_path / "runs" / "cube" / "0", make())
-    append_record(tmp_path / "results" / "all.jsonl", make(seed=1))
-    # An expert's run, and likelihoods that no run comes with.
-    expert = tmp_path / "runs" / "expert-ant"
-    write_run(expert, {"expert": "ant", "seed": 0, "score": 1.0})
-    bench = tmp_path / "results" / "bench"
-    bench.mkdir()
-    named, unnamed = bench / "confidence.jsonl", bench / "speed.jsonl"
-    named.write_text(json.dumps({"task": CUBE, "agent": "nf-bc", "seed": 0, "auc": 0.7}) + "\n")
-    unnamed.write_text("\n" + json.dumps({"agent": "nf-bc", "seed": 0}) + "\n")
-
-    assert [record.seed for record in load_records([tmp_path])] == [0, 1]
-    for path in (expert, expert / "result.json", named, unnamed):
-        with pytest.raises(UserError, match="the record lacks"):
-            load_records([tmp_path, path])
-    with pytest.raises(UserError, match="not a run folder nor records"):
-        load_records([bench])
-
-
-def test_a_report_is_of_something(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["report"]) == 2
-    assert "at least one path" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
-def test_append_starts_a_line_of_its_own_after_one_cut_short(tmp_path):
-    path = tmp_path / "all.jsonl"
-    path.write_text('{"task": "cut')
-    append_record(path, make())
-    first, second = path.read_text().splitlines()
-    assert first == '{"task": "cut'
-    assert json.loads(second) == make()
-
-
-def test_append_refuses_what_could_not_be_read_back(tmp_path):
-    path = tmp_path / "all.jsonl"
-    for bad in (make(score="high"), make(config={"x": float("nan")}), make(config={"x": object()})):
-        with pytest.raises(UserError):
-            append_record(path, bad)
-    assert not path.exists()
-
-
-def _append_many(path, first):
-    for seed in range(first, first + 50):
-        append_record(path, make(seed=seed, commit="c" * 5000))
-
-
-def test_processes_append_at_the_same_time_without_mixing_lines(tmp_path):
-    path = tmp_path / "all.jsonl"
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=_append_many, args=(path, 50 * i)) for i in range(4)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert sorted(record.seed for record in load_records([path])) == list(range(200))
-
-
-# Metrics
-
-
-def test_a_last_line_cut_short_is_ignored_and_any_other_refused(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": NaN, "x": 3}\n{"step": 3, "lo')
-    metrics = read_metrics(path)
-    np.testing.assert_array_equal(metrics["step"], [1, 2])
-    np.testing.assert_array_equal(metrics["loss"], [2, np.nan])
-    np.testing.assert_array_equal(metrics["x"], [np.nan, 3])
-    path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-    with pytest.raises(UserError, match=f"{path}:2: "):
-        read_metrics(path)
-
-
-def test_the_later_line_of_a_repeated_step_counts(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1, "x": 1}\n{"step": 2, "x": 2}\n{"step": 1, "x": 3}\n')
-    assert read_metrics(path)["x"].tolist() == [3, 2]
-    assert read_metrics(tmp_path / "none.jsonl") == {}
 
 
 # Groups
@@ -505,6 +349,58 @@ def test_a_run_that_explored_says_what_it_saw_and_what_it_reached_late():
     assert row[5] == "–"
 
 
+RETURNS = {"task": "hopper", "measure": "return", "schema": 1}
+
+
+def gathered(seed, scores, half=50.0, **fields):
+    """Make the record of a run that was scored by its returns."""
+    mean = float(np.mean(scores))
+    interval = [mean - half, mean + half]
+    return make(seed=seed, scores=scores, interval=interval, **RETURNS, **fields)
+
+
+def test_returns_are_neither_rates_nor_averaged_with_what_is():
+    (group,) = group_records(records(*(gathered(seed, (3000.0, -200.0)) for seed in range(3))))
+    low, high = group.interval
+    assert low < 1400 < high
+    assert high - low == pytest.approx(100 / np.sqrt(3), rel=0.05)
+    assert group.goal_intervals == ()
+    (alone,) = group_records(records(gathered(0, (0.0,), half=0.0)))
+    assert alone.interval == (0, 0), "no Wilson interval of a return"
+
+    both = records(gathered(0, (3000.0,)), make(task="hopper"))
+    assert [group.mean for group in group_records(both)] == [pytest.approx(0.6), 3000]
+    rows = texts(comparison_table(both, published))
+    assert rows == [
+        ["hopper", "0.600 [0.55, 0.65]"],
+        ["hopper (return)", "3000.0 [2950.0, 3050.0]"],
+    ]
+
+
+def test_the_mean_over_tasks_leaves_returns_out():
+    scores = [make(scores=(0.7,)), make(task=SCENE, scores=(0.1,))]
+    rows = texts(comparison_table(records(*scores, gathered(0, (3000.0,))), published))
+    assert rows[-1][:2] == ["mean of 2", "0.400"]
+    returns = [gathered(0, (3000.0,)), {**gathered(0, (1.0,)), "task": "walker"}]
+    assert len(comparison_table(records(*returns), published).rows) == 2
+
+
+def test_a_published_score_of_another_kind_does_not_stand_beside():
+    task = dataclasses.replace(TASKS[CUBE], name="hopper", published={"nf-gcbc": 0.5})
+    of_returns = dataclasses.replace(task, scored_by="return", published={"nf-gcbc": 2500.0})
+    found = records(gathered(0, (3000.0, 2000.0)))
+    assert texts(run_table(found, {"hopper": task}.get))[0][4] == "–"
+    row = texts(run_table(found, {"hopper": of_returns}.get))[0]
+    assert row[2:] == ["2500.0", "[2450.0, 2550.0]", "2500.0", "3000.0 2000.0"]
+
+
+def test_rewards_beside_a_score_have_a_table_of_their_own():
+    beside = {"mean_return": -12.5, "returns": [-10, -15], "return_interval": [-14, -11]}
+    found = records(make(**beside), make(agent="fql"), gathered(0, (1.0,), mean_return=1.0))
+    (row,) = texts(returns_table(found))
+    assert row == [CUBE, "nf-gcbc", "0.600", "-12.50", "[-14.00, -11.00]", "-10.00 -15.00"]
+
+
 def test_the_ablation_table_holds_the_papers_numbers():
     found = records(make(), make(variant="no-linear", scores=(0,)), make(task=SCENE))
     rows = texts(ablation_table(found))
@@ -522,12 +418,22 @@ def test_the_paper_diverged_without_noise():
 
 
 def test_a_table_says_what_its_scores_are():
-    found = records(make(), make(task="pusht", agent="nf-bc"), make(task="never-heard-of"))
+    measured = dataclasses.replace(TASKS[CUBE], name="pusht", measure="share of the mark covered")
+    known = {**TASKS, "pusht": measured}.get
+    own = make(task="a-users-task", measure="return", schema=1)
+    found = records(make(), make(task="pusht", agent="nf-bc"), make(task="never-heard-of"), own)
     for make_table in (comparison_table, run_table):
-        note = make_table(found, find_task).note
+        note = make_table(found, known).note
         assert f"success rate ({CUBE}, never-heard-of)" in note
         assert "share of the mark covered (pusht)" in note
-        assert make_table(found[:1], find_task).note.startswith("Score: success rate.")
+        assert "return (a-users-task)" in note
+        assert make_table(found[:1], known).note.startswith("Score: success rate.")
+
+
+def test_published_scores_are_looked_up_where_packages_announce_tasks(monkeypatch):
+    monkeypatch.setattr(tables, "mappings", lambda kind: {"tasks": TASKS}[kind])
+    assert find_task(CUBE) == TASKS[CUBE]
+    assert find_task("never-heard-of") is None
 
 
 def test_every_table_renders_everywhere():
@@ -535,7 +441,7 @@ def test_every_table_renders_everywhere():
     seen = {"coverage": 1.0, "success_easy": 1.0, "success_hard": 1.0}
     explored = exploring(0, (1.0,), **seen)
     parts = [make(task, variant="no-linear") for task in (CUBE, SCENE, "a-third-task")]
-    found = records(make(**ways), explored, make(agent="a|b <i>x</i>"), *parts)
+    found = records(make(**ways, mean_return=1.0), explored, make(agent="a|b <i>x</i>"), *parts)
     for table in all_tables(found, published):
         lines = [line for line in table.markdown().split("\n") if line.startswith("|")]
         widths = {len(line.replace("\\|", "").split("|")) for line in lines}
@@ -606,6 +512,15 @@ def test_a_readme_without_proper_markers_is_refused_untouched(tmp_path, text, re
 # Figures
 
 
+def test_no_two_lines_of_a_figure_have_one_colour():
+    """Neither of a known variant and a new one, nor of an agent and a variant."""
+    variants = ("", "chunk-5-best-of-4", "far-sighted", "another", "a-third", "a-fourth", "a-fifth")
+    rivals = [make(agent=agent) for agent in ("bc", "fql", "idql", "ifql", "iql", "rebrac")]
+    ours = [make(agent="nf-rlbc", variant=variant) for variant in variants]
+    colours = group_colours(group_records(records(*rivals, *ours)))
+    assert len(set(colours)) == len(rivals) + len(ours)
+
+
 def test_figures_have_the_expected_size_and_are_not_blank():
     groups = group_records(
         records(make(), make(seed=1), make(agent="fm-gcbc", scores=(), score=0.4, interval=None))
@@ -652,6 +567,30 @@ def test_goals_have_bars_as_far_as_they_can_be_read(goals, bars):
     assert written == ("25 goals" if goals == 25 else " ".join(["0.50"] * goals))
 
 
+@pytest.mark.parametrize("scores", [(3000.0, -200.0), (-5.0, -7.0), (0.0,)])
+def test_returns_have_an_axis_of_their_own(scores):
+    groups = group_records(records(gathered(0, scores), gathered(1, scores, agent="fql")))
+    line = np.array([0.0, 1.0])
+    run = {"step": line, "seconds": line, "score": 1000 * line}
+    drawn = (
+        figures.score_by_goal("t", groups, {"nf-gcbc": 4000.0}, "return"),
+        figures.cost("t", groups, "return"),
+    )
+    for figure in drawn:
+        axes = figure.axes[0]
+        low, high = axes.get_ylim()
+        assert low <= min(np.mean(scores), 0.0)
+        assert high >= max(np.mean(scores), 0.0)
+        assert low < high
+        assert axes.get_ylabel() == "return"
+    low, high = drawn[0].axes[0].get_ylim()
+    assert low <= min(scores)
+    assert high > 4000
+    assert figures.learning_curves("t", groups, [[run], [run]]).axes[0].get_ylabel() == "return"
+    other = group_records(records({**gathered(0, scores), "task": "walker"}))
+    assert figures.score_by_task([*groups, *other], {}) is None, "each is on a scale of its own"
+
+
 def test_the_mean_curve_is_the_mean_where_every_seed_has_values():
     groups = group_records(records(make(), make(seed=1)))
     step = np.arange(1.0, 6.0)
@@ -684,9 +623,13 @@ def test_a_records_own_curve_is_drawn_where_its_folder_is_gone(tmp_path):
     file = tmp_path / "records.jsonl"
     file.write_text(json.dumps(make(curve=points)) + "\n")
     name = "cube-single-play-v0-learning.png"
-    assert name in {path.name for path in write_report([file], tmp_path / "out").files}
+    assert name in {
+        path.name for path in write_report([file], tmp_path / "out", published=published).files
+    }
     file.write_text(json.dumps(make()) + "\n")
-    assert name not in {path.name for path in write_report([file], tmp_path / "without").files}
+    assert name not in {
+        path.name for path in write_report([file], tmp_path / "without", published=published).files
+    }
 
 
 def test_rivals_and_variants_stand_in_one_figure_where_there_are_both(tmp_path, monkeypatch):
@@ -703,7 +646,7 @@ def test_rivals_and_variants_stand_in_one_figure_where_there_are_both(tmp_path, 
         *(make(variant="without-a-curve"), make(task=SCENE, variant="x", curve=curve)),
     ]
     file.write_text("".join(json.dumps(run) + "\n" for run in runs))
-    write_report([file], tmp_path / "out")
+    write_report([file], tmp_path / "out", published=published)
     title = f"{CUBE}, with all variants"
     assert drawn[title] == [("gcbc", ""), ("nf-gcbc", ""), ("nf-gcbc", "chunk-5")]
     assert f"{SCENE}, with all variants" not in drawn
@@ -717,23 +660,6 @@ def test_an_explorers_curve_has_a_panel_for_the_cells_seen():
     figure = figures.learning_curves("t", [group], [[metrics]])
     drawn = {axes.get_ylabel(): axes.get_lines()[0].get_ydata()[0] for axes in figure.axes[::2]}
     assert drawn == {"score": 0, "share of cells seen": 0.25}
-
-
-@pytest.mark.parametrize(
-    "curve",
-    [
-        {},
-        [1.0],
-        [{"step": 1, "seconds": 2.0}],
-        [
-            {"step": 1, "seconds": 2.0, "score": 0.0, "coverage": 0.5},
-            {"step": 1, "seconds": 2.0, "score": 0.0},
-        ],
-    ],
-)
-def test_a_malformed_curve_is_refused(curve):
-    with pytest.raises(UserError, match="curve"):
-        records(make(curve=curve))
 
 
 def test_mazes_and_actions_of_any_size():
@@ -750,12 +676,13 @@ def test_mazes_and_actions_of_any_size():
 
 
 def test_the_walls_come_from_ogbench():
-    maze = behaviour.find_maze("pointmaze-medium-v0")
+    maze = behaviour.find_maze("ogbench:pointmaze-medium-v0")
     assert maze.walls.shape == (8, 8)
     assert maze.walls[0].all()
     assert not maze.walls[1, 1]
     assert (maze.unit, maze.offset) == (4.0, (4.0, 4.0))
-    assert behaviour.find_maze("no-such-environment-v0") is None
+    for nothing in ("no-such-environment-v0", "no_such_module:maze-v0", None):
+        assert behaviour.find_maze(nothing) is None
 
 
 # The page
@@ -814,6 +741,17 @@ def test_a_report_holds_its_tables_and_files(report):
         assert f"(figures/{path.name})" in text
 
 
+def test_a_report_of_what_no_installed_package_knows(tmp_path):
+    file, measure = tmp_path / "records.jsonl", "share of blocks placed"
+    own = {"failures": 2, "environment": "my_package.envs:Hopper"}
+    known = make(task="my-task", schema=1, measure=measure)
+    lines = (known, make(task="my-other-task"), gathered(0, (2.0,), **own))
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = write_report([file], tmp_path / "out", published={}.get).files[1].read_text()
+    assert f"Score: return (hopper); success rate (my-other-task); {measure} (my-task)" in text
+    assert "2 episodes ended by a number that is not finite" in text
+
+
 def test_a_damaged_file_of_arrays_is_refused_by_name(tmp_path):
     write_run(tmp_path / "run", make())
     path = tmp_path / "run" / "evaluation.npz"
@@ -822,9 +760,10 @@ def test_a_damaged_file_of_arrays_is_refused_by_name(tmp_path):
         write_report([tmp_path / "run"], tmp_path / "out", published=published)
 
 
-def test_the_room_does_not_import_jax():
+def test_the_rooms_import_neither_jax_nor_the_benchmarks():
     import subprocess
 
-    code = "import nfrl.reports.page, sys; sys.exit('jax' in sys.modules)"
+    rooms = "nfrl.reports.page, nfrl.runs.records, nfrl.runs.folder, nfrl.runs.results"
+    code = f"import {rooms}, sys; sys.exit(bool({{'jax', 'nfrl.benchmarks'}} & set(sys.modules)))"
     paths = {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
     assert subprocess.run([sys.executable, "-c", code], env=paths, check=False).returncode == 0

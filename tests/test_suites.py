@@ -1,5 +1,6 @@
 """Many runs as one command: the list, the queue, and going on from wherever it stands."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from nfrl.data.formats.ogbench import validation_path
 from nfrl.errors import UserError
 from nfrl.launch.jobs import Job, find_suite, known_suites, read_suite
 from nfrl.launch.local import share_cores, work_through
-from nfrl.runs.records import load_records
+from nfrl.runs.records import Record, load_records
 
 MAZE = "pointmaze-medium-navigate-v0"
 TINY = (
@@ -144,14 +145,15 @@ def test_of_several_seeds_the_lowest_is_told(tmp_path):
     planned = plan(("crl-uniform", "point-u-maze", "--seeds", "0", "1"), tmp_path)
     first, second = planned.folders
     seen = {"success_easy": 1.0, "success_hard": 0.0, "coverage": 1.0, "environment_steps": 10}
-    result = {"status": "finished", "score": 0.9, "train_seconds": 1.0, **seen}
+    of = {"task": "point-u-maze", "agent": "crl-uniform", "seed": 0, "steps": 5}
+    result = Record(**of, score=0.9, train_seconds=1.0, **seen)
     for folder in planned.folders:
         folder.path.mkdir(parents=True)
     first.write_result(result)
     assert suite._state(planned) == "waiting"
-    second.write_result({**result, "score": 0.2})
+    second.write_result(dataclasses.replace(result, score=0.2))
     assert suite._state(planned).startswith("the lowest of 2 seeds: success 0.200")
-    second.write_result({**result, "status": "diverged", "score": None})
+    second.write_result(dataclasses.replace(result, status="diverged", score=None))
     assert suite._state(planned) == "the lowest of 2 seeds: diverged"
 
 

@@ -257,7 +257,7 @@ def test_a_killed_run_resumes_to_the_same_bits(damaged, killed, uninterrupted, t
     assert_same_runs(runs, uninterrupted)
     for run in runs:
         result = run.read_result()
-        assert (result["status"], result["score"], result["scores"]) == ("finished", None, None)
+        assert (result.status, result.score, result.scores) == ("finished", None, ())
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(killed, uninterrupted, tmp_path):
@@ -378,10 +378,10 @@ def test_a_diverged_run_is_recorded_as_such(point_file, tmp_path, capsys):
     assert "last good checkpoint: none yet" in error
     assert "Traceback" not in error
     result = run.read_result()
-    assert result["seed"] == 0
-    assert result["status"] == "diverged"
-    assert result["score"] is None
-    assert result["steps_per_second"] is None, "no rate of steps that were not made"
+    assert result.seed == 0
+    assert result.status == "diverged"
+    assert result.score is None
+    assert result.steps_per_second is None, "no rate of steps that were not made"
     json.loads((run.path / "result.json").read_text(), parse_constant=pytest.fail)
 
 

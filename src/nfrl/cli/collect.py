@@ -146,7 +146,7 @@ def make_expert(mover: Body, options: ExpertOptions) -> Path:
             f"{asked[other[0]]}); name another folder with --run"
         )
     weights = folder.path / f"{mover.name}.safetensors"
-    if folder.read_result() is None:
+    if not folder.has_result:
         try:
             _train(folder, mover, options, training, weights)
         except KeyboardInterrupt:
@@ -163,7 +163,7 @@ def make_expert(mover: Body, options: ExpertOptions) -> Path:
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         write_json(weights.with_suffix(".json"), result)
-        folder.write_result(result)
+        write_json(folder.result_file, result)  # no record: an expert is of no task
     if options.install:
         target = expert_folder() / weights.name
         target.parent.mkdir(parents=True, exist_ok=True)

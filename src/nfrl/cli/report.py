@@ -8,10 +8,9 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from nfrl.benchmarks import find_task
 from nfrl.errors import UserError
 from nfrl.reports.page import write_report
-from nfrl.reports.tables import all_tables, update_readme
+from nfrl.reports.tables import all_tables, find_task, update_readme
 from nfrl.runs.records import load_records
 
 

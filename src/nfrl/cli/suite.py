@@ -177,8 +177,7 @@ def _command(job: Job, planned: Plan, runs: Path, record: Path | None, lanes: in
 
 
 def _finished(planned: Plan) -> bool:
-    results = [folder.read_result() for folder in planned.folders]
-    return all(result is not None for result in results)
+    return all(folder.has_result for folder in planned.folders)
 
 
 def _steps(plans: Sequence[Plan]) -> int:

@@ -32,11 +32,17 @@ class Maze:
     offset: tuple[float, float]
 
 
-def find_maze(environment: str) -> Maze | None:
-    """Ask OGBench for the walls of one of its mazes; None if it cannot say."""
+def find_maze(environment: str | None) -> Maze | None:
+    """Ask a maze that is made as OGBench's are for its walls; None if it cannot say.
+
+    Args:
+        environment: Its Gymnasium id, after the module that registers it:
+            ``ogbench:pointmaze-medium-v0``.
+    """
+    if environment is None:
+        return None
     try:
         import gymnasium
-        import ogbench  # noqa: F401, registers the environments
 
         made = gymnasium.make(environment)
         maze = made.unwrapped

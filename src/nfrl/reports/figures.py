@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from nfrl.reports.groups import MOST_GOALS, Group, labels
+from nfrl.reports.groups import MOST_GOALS, Group, by_task, labels, score_text
 from nfrl.reports.style import (
     FAINT,
     INK,
@@ -60,7 +60,8 @@ def learning_curves(
         figure = new_figure(0.75 + 2.0 * len(rows), title)
         grid = figure.subplots(len(rows), 2, squeeze=False, sharex="col", sharey="row")
         for axes_row, (label, *names) in zip(grid, rows, strict=True):
-            axes_row[0].set_ylabel(label)
+            by_return = label == "score" and any(group.scored_by_return for group in groups)
+            axes_row[0].set_ylabel("return" if by_return else label)
             for axes, against in zip(axes_row, ("step", "seconds"), strict=True):
                 for name, style in zip(names, ("-", ":"), strict=True):
                     if name:
@@ -176,7 +177,7 @@ def score_by_goal(
         for agent, score in (papers or {}).items():
             axes.axhline(score, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
             axes.annotate(
-                f"paper\n{agent}\n{score:.3f}",
+                f"paper\n{agent}\n{score_text(score, scored[0].scored_by_return)}",
                 xy=(1, score),
                 xycoords=("axes fraction", "data"),
                 xytext=(4, 0),
@@ -191,7 +192,7 @@ def score_by_goal(
         axes.set_xticks(places, ticks)
         axes.tick_params(axis="x", length=0)
         axes.set_xlim(places[0] - 0.5, places[-1] + 0.5)
-        axes.set_ylim(0, _ceiling(max(tops)))
+        axes.set_ylim(*_limits(tops, scored[0].scored_by_return))
         axes.set_ylabel(measure)
         legend_below(figure, axes, columns=3)
     return figure
@@ -227,9 +228,15 @@ def _seeds(axes: Axes, x: NDArray[np.float64], group: Group, goals: int, width: 
         )
 
 
-def _ceiling(top: float) -> float:
-    """The upper limit of a score's axis: 1, unless everything is small."""
-    return 1.0 if top > 0.5 else max(0.1, float(np.ceil(top * 10 + 0.5)) / 10)
+def _limits(values: Sequence[float], by_return: bool) -> tuple[float, float]:
+    """The limits of a score's axis: from 0 to 1, or to less where everything is small.
+
+    Of returns, from 0, where bars begin, to a little beyond the furthest on either side.
+    """
+    low, high = min(0.0, *values), max(0.0, *values)
+    if not by_return:
+        return 0.0, 1.0 if high > 0.5 else max(0.1, float(np.ceil(high * 10 + 0.5)) / 10)
+    return (1.06 * low, 1.06 * high) if low < high else (0.0, 1.0)
 
 
 _PAPER: dict[str, Any] = {"s": 34, "marker": "D", "facecolor": "none", "edgecolor": INK}
@@ -240,6 +247,8 @@ def score_by_task(
 ) -> Figure | None:
     """Draw every task's mean score: a dot with its 95% interval for each group of runs.
 
+    Tasks that are scored by returns are left out: theirs are on scales of their own.
+
     Args:
         groups: The groups of all tasks.
         papers: By task, the paper's mean score by agent, drawn as an open diamond.
@@ -247,14 +256,13 @@ def score_by_task(
     Returns:
         The figure; None for fewer than two tasks.
     """
-    scored = [group for group in groups if group.scored]
-    tasks = list(dict.fromkeys(group.first.task for group in scored))
+    scored = [group for group in groups if group.scored and not group.scored_by_return]
+    tasks = by_task(scored)
     if len(tasks) < 2:
         return None
     # One colour and one entry of the legend for what is called the same on every task.
-    names = {}
-    for task in tasks:
-        own = [group for group in scored if group.first.task == task]
+    names: dict[int, str] = {}
+    for own in tasks.values():
         names.update({id(group): label for group, label in zip(own, labels(own), strict=True)})
     unique = {names[id(group)]: group for group in scored}
     colours = dict(zip(unique, group_colours(list(unique.values())), strict=True))
@@ -267,8 +275,7 @@ def score_by_task(
         for agent in sorted({agent for task in tasks for agent in papers.get(task, {})}):
             axes.scatter([], [], label=f"paper: {agent}", **_PAPER)
         y, ticks = 0.0, []
-        for task in tasks:
-            own = [group for group in scored if group.first.task == task]
+        for task, own in tasks.items():
             start = y
             for group in own:
                 name = names[id(group)]
@@ -310,7 +317,7 @@ def cost(title: str, groups: Sequence[Group], measure: str = "success rate") -> 
     with house_style():
         figure = new_figure(2.7, title)
         grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-        top = max(group.interval[1] if group.interval else group.mean for group in scored)
+        ends = [end for group in scored for end in group.interval or (group.mean,)]
         for axes, (label, value) in zip(grid, panels, strict=True):
             values = []
             for name, colour, group in zip(
@@ -329,6 +336,6 @@ def cost(title: str, groups: Sequence[Group], measure: str = "success rate") -> 
             axes.set_xlabel(label)
             axes.tick_params(axis="x", length=0)
         grid[0].set_ylabel(measure)
-        grid[0].set_ylim(0, _ceiling(top))
+        grid[0].set_ylim(*_limits(ends, scored[0].scored_by_return))
         legend_below(figure, grid[0], columns=3)
     return figure

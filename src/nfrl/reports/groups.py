@@ -30,7 +30,7 @@ _BEFORE = {
     "critic_unit": 1.0,
     "imitate_first": 0,
 }
-_Settings = tuple[str, str, str, str, int, int, int, str]
+_Settings = tuple[str, bool, str, str, str, int, int, int, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +57,11 @@ class Group:
         return bool(self.records)
 
     @property
+    def scored_by_return(self) -> bool:
+        """Whether the score is a sum of rewards; what else there is lies in [0, 1]."""
+        return self.first.scored_by_return
+
+    @property
     def unscored_text(self) -> str:
         """What became of the runs without a score: ``2 diverged``; empty if there are none."""
         outcomes = Counter(record.outcome for record in self.unscored)
@@ -80,10 +85,7 @@ class Group:
     @property
     def goals(self) -> tuple[float, ...]:
         """Mean score of each goal over seeds; empty where the records differ in their goals."""
-        scores = {len(record.scores) for record in self.records}
-        if len(scores) != 1:
-            return ()
-        return tuple(map(float, np.mean([record.scores for record in self.records], axis=0)))
+        return mean_of_goals([record.scores for record in self.records])
 
     @property
     def interval(self) -> Interval | None:
@@ -92,7 +94,8 @@ class Group:
         For one seed the record's own (over episodes); for several, seeds and then the episodes
         of each goal are resampled (5,000 times, from a fixed generator), so that both kinds of
         chance are in it. With fewer than about five seeds it is too narrow. Where success is
-        certain, always or never, that would be a point: it is Wilson's there.
+        certain, always or never, that would be a point: it is Wilson's there. Of shares and
+        returns, only the records' own intervals say how episodes spread.
         """
         interval = self.records[0].interval if len(self.records) == 1 else self._resampled()
         played = sum(record.episodes for record in self.records)
@@ -104,7 +107,7 @@ class Group:
     def goal_intervals(self) -> tuple[Interval, ...]:
         """95% Wilson interval of each goal's success rate, over the episodes of all seeds.
 
-        Empty where scores are shares, of a mark or of blocks, and no rates.
+        Empty where scores are no rates but shares, of a mark or of blocks, or returns.
         """
         n = sum(record.episodes for record in self.records)
         if not n or not self._counts_successes:
@@ -113,7 +116,9 @@ class Group:
 
     @property
     def _counts_successes(self) -> bool:
-        return all("max_score" not in record.extra for record in self.records)
+        return not self.scored_by_return and all(
+            record.max_score is None for record in self.records
+        )
 
     def _resampled(self) -> Interval | None:
         """Resample seeds, and within each what its episodes could have been."""
@@ -127,13 +132,13 @@ class Group:
             scores = np.array([record.scores for record in self.records])  # (seeds, goals)
             drawn = generator.binomial(n, np.clip(scores[seeds], 0, 1)).mean(axis=2) / n
         else:
-            # Of shares only each record's own interval says how they spread.
             if not all(record.interval for record in self.records):
                 return None
             scores = np.array([record.score for record in self.records])
             ends = np.array([record.interval for record in self.records])
             spread = (ends[:, 1] - ends[:, 0]) / (2 * 1.96)
-            drawn = generator.normal(scores[seeds], spread[seeds]).clip(0, 1)
+            drawn = generator.normal(scores[seeds], spread[seeds])
+            drawn = drawn if self.scored_by_return else drawn.clip(0, 1)
         low, high = np.quantile(drawn.mean(axis=1), [0.025, 0.975])
         return float(low), float(high)
 
@@ -148,7 +153,8 @@ def group_records(records: Iterable[Record]) -> list[Group]:
     """Group records that differ by their seed alone, sorted by task, agent, variant and preset.
 
     Runs of different length, of different amounts of data or with different settings of the
-    agent are never averaged. Where a seed was run twice, the newest run counts.
+    agent are never averaged, nor are returns and what lies in [0, 1]. Where a seed was run twice,
+    the newest run counts.
     """
     newest: dict[tuple[_Settings, int], Record] = {}
     for record in sorted(records, key=lambda record: record.date):
@@ -170,6 +176,29 @@ def compared(groups: Iterable[Group]) -> list[Group]:
     return [group for group in groups if not group.first.variant] or groups
 
 
+def mean_of_goals(scores: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Mean over seeds of what each has for every goal; empty where they differ in their goals."""
+    if len({len(each) for each in scores}) != 1:
+        return ()
+    return tuple(map(float, np.mean(scores, axis=0)))
+
+
+def by_task(groups: Iterable[Group]) -> dict[str, list[Group]]:
+    """Put groups under their tasks' names.
+
+    What a task's returns are stands apart where it was scored otherwise, too: no row of a table and
+    no axis holds both.
+    """
+    groups = list(groups)
+    otherwise = {group.first.task for group in groups if not group.scored_by_return}
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        name = group.first.task
+        apart = group.scored_by_return and name in otherwise
+        found.setdefault(f"{name} (return)" if apart else name, []).append(group)
+    return found
+
+
 def labels(groups: Sequence[Group]) -> list[str]:
     """Name each group: its agent and variant, and as much of its settings as tells them apart."""
     traits = [_traits(group.first) for group in groups]
@@ -186,6 +215,15 @@ def labels(groups: Sequence[Group]) -> list[str]:
     return names
 
 
+def score_text(score: float, by_return: bool = False) -> str:
+    """Write a score: with three decimals in [0, 1], and a return with as many as its size needs."""
+    return f"{score:.{_decimals(score)}f}" if by_return else f"{score:.3f}"
+
+
+def _decimals(number: float) -> int:
+    return 3 if abs(number) < 1 else 2 if abs(number) < 100 else 1
+
+
 def count(number: float | None) -> str:
     """Write a large number short: 2.12M, 30k."""
     if number is None:
@@ -200,16 +238,15 @@ def _settings(record: Record) -> _Settings:
     """What the records of a group share, in the order in which groups are sorted."""
     config = json.dumps(_config(record), sort_keys=True)
     return (
-        *(record.task, record.agent, record.variant, record.preset),
-        *(record.steps, record.transitions or 0, record.extra.get("online_steps", 0), config),
+        *(record.task, record.scored_by_return, record.agent, record.variant, record.preset),
+        *(record.steps, record.transitions or 0, record.online_steps, config),
     )
 
 
 def _traits(record: Record) -> tuple[str, ...]:
     """The same in words, the most telling first."""
     data = f"{count(record.transitions)} transitions" if record.transitions else ""
-    went_on = record.extra.get("online_steps", 0)
-    online = f"{count(went_on)} online steps" if went_on else ""
+    online = f"{count(record.online_steps)} online steps" if record.online_steps else ""
     return (
         *(record.agent, record.variant, record.task, record.preset),
         *(f"{count(record.steps)} steps", data, online),

@@ -24,11 +24,10 @@ from nfrl.reports.style import (
     new_figure,
     png,
 )
-from nfrl.runs.results import read_arrays, read_metrics
+from nfrl.runs.folder import RunFolder
 
 CELL = 4.0  # units of length, as in nfrl.benchmarks.mazes.layouts, which needs JAX
 _LOWEST = 12.0  # nats below its top at which a density's colours end
-_DIMENSIONS = {"steps": 1, "visits": 3, "commanded": 3, "q": 4, "coverage": 3, "walls": 2}
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -64,10 +63,11 @@ def maze_figures(run_folder: Path) -> dict[str, Figure]:
     Raises:
         UserError: The run's maze.npz is damaged.
     """
-    maze = read_arrays(run_folder / "maze.npz", _DIMENSIONS)
+    run = RunFolder(run_folder)
+    maze = run.read_maze()
     if not maze:
         return {}
-    metrics = read_metrics(run_folder / "metrics.jsonl")
+    metrics = run.read_columns()
     figures = {
         "coverage": _progress(metrics),
         "visits": _over_time("Visits to each cell, log scale", maze, _visits),

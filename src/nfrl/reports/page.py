@@ -12,14 +12,12 @@ from string import Template
 import numpy as np
 from matplotlib.figure import Figure
 
-from nfrl.benchmarks import find_task
-from nfrl.errors import UserError
 from nfrl.files import write_atomically
 from nfrl.reports import behaviour, figures, mazes
-from nfrl.reports.groups import Group, compared, group_records, labels
+from nfrl.reports.groups import Group, by_task, compared, group_records, labels, score_text
 from nfrl.reports.style import group_colours, png
 from nfrl.reports.table import Cell, Table, escape_markdown
-from nfrl.reports.tables import FindTask, all_tables, paper_scores, task_measure
+from nfrl.reports.tables import FindTask, all_tables, find_task, measure_of, paper_scores
 from nfrl.runs.records import Record, find_sources, load_records
 from nfrl.runs.results import Run, find_runs
 
@@ -65,7 +63,8 @@ def write_report(paths: Sequence[Path], out: Path, *, published: FindTask = find
     Args:
         paths: Run folders, ``.jsonl`` files of records, or folders that hold either.
         out: The folder to write to; made if missing.
-        published: Finds a task by name, for the paper's scores and the maze's walls.
+        published: Finds a task by name, for the paper's scores and the maze's walls; None for one
+            that no installed package knows.
 
     Raises:
         UserError: A path holds no records, or a file is malformed or cannot be written.
@@ -93,10 +92,10 @@ def make_pictures(
     """Draw every figure that the records and the runs have something to show in."""
     groups = group_records(records)
     by_record = {run.record.identity: run for run in runs}
-    tasks = list(dict.fromkeys(group.first.task for group in groups))
+    tasks = by_task(groups)
     papers = {
-        task: {agent: mean for agent, (mean, _) in paper_scores(task, published).items()}
-        for task in tasks
+        task: {agent: mean for agent, (mean, _) in paper_scores(own[0].first, published).items()}
+        for task, own in tasks.items()
     }
     pictures: list[Picture] = []
 
@@ -115,9 +114,8 @@ def make_pictures(
         "scores",
         "Mean score of each task with its 95% interval; diamonds are the paper's.",
     )
-    for task in tasks:
-        measure = task_measure(task, published)
-        own = [group for group in groups if group.first.task == task]
+    for task, own in tasks.items():
+        measure = measure_of(own, published)
         metrics = {id(group): _metrics_of(group, by_record) for group in own}
         varied = sorted({group.first.agent for group in own if group not in plain})
         # Variants have figures of their own, one agent at a time.
@@ -131,7 +129,8 @@ def make_pictures(
                 figures.score_by_goal(title, members, papers[task], measure),
                 f"{name} scores",
                 f"{title}: {measure} on each goal with 95% intervals (Wilson, all episodes "
-                "together; none of shares), each seed a dot; the dashed line is the paper's mean.",
+                "together; none of shares and returns), each seed a dot; the dashed line is the "
+                "paper's mean.",
             )
             add(
                 figures.learning_curves(title, members, [metrics[id(group)] for group in members]),
@@ -167,7 +166,7 @@ def _metrics_of(group: Group, by_record: Mapping[tuple[object, ...], Run]) -> li
     found: list[figures.Metrics] = []
     for record in (*group.records, *group.unscored):
         if record.identity in by_record:
-            found.append(_by_gradient_step(by_record[record.identity].metrics()))
+            found.append(_by_gradient_step(by_record[record.identity].folder.read_columns()))
         elif record.curve:
             found.append(
                 {key: np.array([point[key] for point in record.curve]) for key in record.curve[0]}
@@ -197,12 +196,11 @@ def _add_behaviour(
 ) -> None:
     """The figures of a group's first run: one is enough to see what the policy does."""
     whose = f"{task}, {label}, seed {run.record.seed}"
-    evaluation = run.evaluation()
+    evaluation = run.folder.read_evaluation()
     if {"xy", "successes"} <= evaluation.keys():
-        try:
-            maze = behaviour.find_maze(published(task).environment)
-        except UserError:
-            maze = None
+        known = published(run.record.task)
+        environment = run.record.environment or (known.environment if known else None)
+        maze = behaviour.find_maze(environment)
         add(
             behaviour.trajectories(
                 whose, evaluation["xy"], evaluation["successes"], evaluation.get("goal_xy"), maze
@@ -210,9 +208,9 @@ def _add_behaviour(
             f"{task} {label} paths",
             f"{whose}: the path of every evaluation episode, by goal.",
         )
-    for name, figure in mazes.maze_figures(run.path).items():
+    for name, figure in mazes.maze_figures(run.folder.path).items():
         add(figure, f"{task} {label} {name}", f"{whose}: {MAZE_CAPTIONS[name]}")
-    samples = run.policy_samples()
+    samples = run.folder.read_samples()
     if {"actions", "data_actions"} <= samples.keys():
         add(
             behaviour.sampled_actions(
@@ -274,6 +272,9 @@ def _summary(records: Sequence[Record], unfinished: Sequence[Path]) -> str:
         lost = sum(record.outcome == outcome for record in records)
         if lost:
             text += f" {_plural(lost, 'run')} {outcome}."
+    failures = sum(record.failures for record in records)
+    if failures:
+        text += f" {_plural(failures, 'episode')} ended by a number that is not finite."
     if unfinished:
         text += f" Not in it, having no result yet: {', '.join(map(str, unfinished))}."
     return text
@@ -292,9 +293,16 @@ def _provenance(records: Sequence[Record]) -> Table:
             origin = " ".join(str(data[key]) for key in ("name", "origin") if data.get(key))
             texts = (
                 *(record.task, f"{record.agent} {record.variant}".strip(), record.preset),
-                *(origin, str(data.get("sha256") or "")[:12], record.commit[:10]),
-                *(record.device, record.date[:16].replace("T", " "), str(record.seed)),
-                record.outcome if record.score is None else f"{record.score:.3f}",
+                *(origin, str(data.get("sha256") or "")[:12]),
+                *(
+                    (record.commit or "")[:10],
+                    record.device or "",
+                    record.date[:16].replace("T", " "),
+                    str(record.seed),
+                ),
+                record.outcome
+                if record.score is None
+                else score_text(record.score, record.scored_by_return),
             )
             rows.append(tuple(Cell(text or "–") for text in texts))
     return Table(

@@ -1,7 +1,7 @@
 """The tables of a report: who did best, in detail, at what cost, and what each part is worth."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
@@ -9,12 +9,24 @@ from types import MappingProxyType
 
 from nfrl.errors import UserError, unknown_name
 from nfrl.files import write_atomically
-from nfrl.reports.groups import MOST_GOALS, Group, Interval, compared, count, group_records, labels
+from nfrl.registry import mappings
+from nfrl.reports.groups import (
+    MOST_GOALS,
+    Group,
+    Interval,
+    by_task,
+    compared,
+    count,
+    group_records,
+    labels,
+    mean_of_goals,
+    score_text,
+)
 from nfrl.reports.table import Cell, Table
 from nfrl.runs.records import Record
 from nfrl.task import Task
 
-FindTask = Callable[[str], Task]
+FindTask = Callable[[str], Task | None]
 
 # Scores without one part of NF-GCBC, and of NF-BC in other forms (paper, ablations); the empty
 # variant is what the others are held against. PushT's: of 6 blocks, as the laptop preset has; those
@@ -48,6 +60,11 @@ _SPREAD = (
 )
 
 
+def find_task(name: str) -> Task | None:
+    """Return the task of a name, of whatever package announces it; None if none does."""
+    return mappings("tasks").get(name)
+
+
 def all_tables(records: Iterable[Record], published: FindTask) -> list[Table]:
     """Make every table of a report; those with nothing to say have no rows."""
     records = list(records)
@@ -55,6 +72,7 @@ def all_tables(records: Iterable[Record], published: FindTask) -> list[Table]:
         comparison_table(records, published),
         variants_table(records, published),
         run_table(records, published),
+        returns_table(records),
         ways_table(records),
         exploring_table(records),
         cost_table(records),
@@ -71,7 +89,7 @@ def comparison_table(records: Iterable[Record], published: FindTask) -> Table:
 
     Args:
         records: The records.
-        published: Finds a task, for the paper's score; a UserError means that it has none.
+        published: Finds a task, for the paper's score; None means that it is not known.
     """
     groups = compared(group_records(records))
     presets = {group.first.preset for group in groups}
@@ -116,14 +134,14 @@ def run_table(records: Iterable[Record], published: FindTask) -> Table:
     rows = []
     groups = group_records(records)
     for name, group in _named(groups):
-        first = group.first
-        paper = paper_scores(first.task, published).get(first.agent) if not first.variant else None
+        first, by_return = group.first, group.scored_by_return
+        paper = paper_scores(first, published).get(first.agent) if not first.variant else None
         rows.append(
             (
                 *(Cell(first.task), Cell(name), score_cell(group, interval=False)),
-                Cell(interval_text(group.interval)),
-                Cell(f"{paper[0]:.3f}") if paper else _NONE,
-                _by_goal(group.goals),
+                Cell(interval_text(group.interval, by_return)),
+                Cell(score_text(paper[0], by_return)) if paper else _NONE,
+                _by_goal(group.goals, by_return),
             )
         )
     return Table(
@@ -140,6 +158,36 @@ def run_table(records: Iterable[Record], published: FindTask) -> Table:
     )
 
 
+def returns_table(records: Iterable[Record]) -> Table:
+    """Say what rewards episodes gathered, where that is not the score; means over seeds."""
+    rows = []
+    for name, group in _named(group_records(records)):
+        mean = _mean(group, "mean_return")
+        if mean is None or group.scored_by_return:
+            continue
+        first, alone = group.first, len(group.records) == 1
+        goals = mean_of_goals([record.returns for record in group.records])
+        rows.append(
+            (
+                *(Cell(first.task), Cell(name), score_cell(group, interval=False)),
+                Cell(score_text(mean, by_return=True)),
+                Cell(interval_text(first.return_interval if alone else None, by_return=True)),
+                _by_goal(goals, by_return=True),
+            )
+        )
+    return Table(
+        name="returns",
+        title="Returns",
+        columns=("task", "agent", "score", "return", "95% interval", "goal by goal"),
+        rows=tuple(rows),
+        left=2,
+        note=(
+            "Return: the sum of an episode's rewards, mean over episodes, goals and seeds. "
+            "Interval: of one seed, over episodes."
+        ),
+    )
+
+
 def ways_table(records: Iterable[Record]) -> Table:
     """Say how many ways the episodes went, of tasks that can be done in several; means over seeds.
 
@@ -147,14 +195,11 @@ def ways_table(records: Iterable[Record]) -> Table:
     """
     rows = []
     for name, group in _named(group_records(records)):
-        entropies = [record.extra.get("mode_entropy") for record in group.records]
-        found = [entropy for entropy in entropies if entropy is not None]
-        if found:
+        if any(record.mode_entropy is not None for record in group.records):
             rows.append(
                 (
                     *(Cell(group.first.task), Cell(name), score_cell(group, interval=False)),
-                    Cell(f"{_mean_extra(group.records, 'success'):.2f}"),
-                    Cell(f"{fmean(found):.2f}"),
+                    *(_two_decimals(group, field) for field in ("success", "mode_entropy")),
                 )
             )
     return Table(
@@ -174,17 +219,15 @@ def exploring_table(records: Iterable[Record]) -> Table:
     """Say what agents that explore saw and learned to reach; means over seeds."""
     rows = []
     for name, group in _named(group_records(records)):
-        seen = [record for record in group.records if "coverage" in record.extra]
-        if seen:
+        if any(record.coverage is not None for record in group.records):
             rows.append(
                 (
                     *(Cell(group.first.task), Cell(name)),
-                    Cell(count(_mean_extra(seen, "environment_steps"))),
-                    Cell(f"{_mean_extra(seen, 'coverage'):.2f}"),
+                    Cell(count(_mean(group, "environment_steps"))),
+                    _two_decimals(group, "coverage"),
                     score_cell(group, interval=False),
-                    _later_score(seen),
-                    Cell(f"{_mean_extra(seen, 'success_easy'):.2f}"),
-                    Cell(f"{_mean_extra(seen, 'success_hard'):.2f}"),
+                    _later_score(group.records),
+                    *(_two_decimals(group, field) for field in ("success_easy", "success_hard")),
                 )
             )
     return Table(
@@ -242,13 +285,14 @@ def cost_table(records: Iterable[Record]) -> Table:
 def ablation_table(records: Iterable[Record]) -> Table:
     """Show what each part is worth: a row for each variant of an agent, beside the paper's."""
     groups = group_records(records)
-    whole = {(group.first.task, group.first.agent) for group in groups if not group.first.variant}
+    shown = [(task, group) for task, own in by_task(groups).items() for group in own]
+    whole = {(task, group.first.agent) for task, group in shown if not group.first.variant}
     with_variants = whole & {
-        (group.first.task, group.first.agent) for group in groups if group.first.variant
+        (task, group.first.agent) for task, group in shown if group.first.variant
     }
     rows = []
-    for group in groups:
-        task, agent, variant = group.first.task, group.first.agent, group.first.variant
+    for task, group in shown:
+        agent, variant = group.first.agent, group.first.variant
         if (task, agent) not in with_variants:
             continue
         paper = PAPER_ABLATION.get((task, variant)) if agent in ("nf-gcbc", "nf-bc") else None
@@ -269,57 +313,64 @@ def ablation_table(records: Iterable[Record]) -> Table:
     )
 
 
-def task_measure(task: str, published: FindTask) -> str:
-    """Say what a task's score is; of a task that is not known, a success rate."""
-    try:
-        return published(task).measure
-    except UserError:
-        return "success rate"
+def measure_of(groups: Sequence[Group], published: FindTask) -> str:
+    """Say what the scores of one task's groups are: as a record says, or the task.
+
+    A success rate where neither does: of a task that is not known, in a record from before.
+    """
+    for group in groups:
+        if group.first.measure:
+            return group.first.measure
+    task = published(groups[0].first.task)
+    return task.measure if task else "success rate"
 
 
 def _measures(groups: Iterable[Group], published: FindTask) -> str:
     """Say what the scores of these groups' tasks are."""
     measures: dict[str, list[str]] = {}
-    for task in dict.fromkeys(group.first.task for group in groups):
-        measures.setdefault(task_measure(task, published), []).append(task)
+    for task, own in by_task(groups).items():
+        measures.setdefault(measure_of(own, published), []).append(task)
     if len(measures) < 2:
         return f"Score: {next(iter(measures), 'success rate')}."
     each = (f"{measure} ({', '.join(tasks)})" for measure, tasks in measures.items())
     return f"Score: {'; '.join(each)}."
 
 
-def paper_scores(task: str, published: FindTask) -> dict[str, tuple[float, float | None]]:
-    """The paper's mean and standard deviation by agent; empty for a task that it does not have."""
-    try:
-        found = published(task)
-    except UserError:
+def paper_scores(record: Record, published: FindTask) -> dict[str, tuple[float, float | None]]:
+    """The paper's mean and standard deviation by agent, of a record's task.
+
+    Empty where the paper does not have the task, or what it has is scored otherwise.
+    """
+    task = published(record.task)
+    if task is None or (task.scored_by == "return") != record.scored_by_return:
         return {}
-    return {
-        agent: (mean, found.published_std.get(agent)) for agent, mean in found.published.items()
-    }
+    return {agent: (mean, task.published_std.get(agent)) for agent, mean in task.published.items()}
 
 
-def spread(mean: float, std: float | None) -> str:
+def spread(mean: float, std: float | None, by_return: bool = False) -> str:
     """Write a mean and its standard deviation."""
-    return f"{mean:.3f}" if std is None else f"{mean:.3f} ± {std:.3f}"
+    text = score_text(mean, by_return)
+    return text if std is None else f"{text} ± {score_text(std, by_return)}"
 
 
-def interval_text(interval: Interval | None) -> str:
+def interval_text(interval: Interval | None, by_return: bool = False) -> str:
     """Write an interval."""
-    return "–" if interval is None else f"[{interval[0]:.2f}, {interval[1]:.2f}]"
+    if interval is None:
+        return "–"
+    low, high = (score_text(end, True) if by_return else f"{end:.2f}" for end in interval)
+    return f"[{low}, {high}]"
 
 
 def score_cell(group: Group, *, bold: bool = False, interval: bool = True) -> Cell:
     """A group's score with its spread, and the runs that have none."""
-    lost = group.unscored_text
+    lost, by_return = group.unscored_text, group.scored_by_return
     if not group.scored:
         return Cell(lost)
+    text = spread(group.mean, group.std, by_return)
     if group.std is not None:
-        text = f"{spread(group.mean, group.std)} ({len(group.records)})"
+        text += f" ({len(group.records)})"
     elif interval and group.interval is not None:
-        text = f"{group.mean:.3f} {interval_text(group.interval)}"
-    else:
-        text = f"{group.mean:.3f}"
+        text += f" {interval_text(group.interval, by_return)}"
     return Cell(f"{text}, {lost}" if lost else text, bold)
 
 
@@ -360,16 +411,24 @@ def update_readme(path: Path, tables: Sequence[Table]) -> None:
     write_atomically(path, lambda file: file.write(data))
 
 
-def _by_goal(scores: Sequence[float]) -> Cell:
+def _by_goal(scores: Sequence[float], by_return: bool = False) -> Cell:
     """Write each goal's score, if a line can hold them."""
     if len(scores) > MOST_GOALS:
         return Cell(f"{len(scores)} goals")
-    return Cell(" ".join(f"{score:.2f}" for score in scores)) if scores else _NONE
+    texts = [score_text(score, True) if by_return else f"{score:.2f}" for score in scores]
+    return Cell(" ".join(texts)) if texts else _NONE
 
 
-def _mean_extra(records: Iterable[Record], field: str) -> float:
-    """Mean of a field that only some kinds of records have."""
-    return fmean(record.extra[field] for record in records)
+def _mean(group: Group, field: str) -> float | None:
+    """Mean of a field that only some kinds of records have, over the runs with a score."""
+    values = [getattr(record, field) for record in group.records]
+    found = [value for value in values if value is not None]
+    return fmean(found) if found else None
+
+
+def _two_decimals(group: Group, field: str) -> Cell:
+    mean = _mean(group, field)
+    return _NONE if mean is None else Cell(f"{mean:.2f}")
 
 
 def _later_score(records: Sequence[Record]) -> Cell:
@@ -392,23 +451,22 @@ def _task_by_task(
 ) -> Table:
     """A row for each task, a column for each kind of group, the paper's scores beside."""
     size = lambda group: (group.first.steps, group.first.transitions or 0)  # noqa: E731
-    cells = {(group.first.task, column(group)): group for group in sorted(groups, key=size)}
-    tasks = sorted({task for task, _ in cells})
+    found = dict(sorted(by_task(sorted(groups, key=size)).items()))
+    cells = {(task, column(group)): group for task, own in found.items() for group in own}
     columns = sorted({kind for _, kind in cells})
-    papers = sorted({agent for task in tasks for agent in paper_scores(task, published)})
+    scores = {task: paper_scores(own[0].first, published) for task, own in found.items()}
+    papers = sorted({agent for known in scores.values() for agent in known})
     rows = []
-    for task in tasks:
-        row = [cells.get((task, kind)) for kind in columns]
-        scores = paper_scores(task, published)
-        rows.append(
-            (
-                Cell(task),
-                *_best(row),
-                *(Cell(spread(*scores[agent])) if agent in scores else _NONE for agent in papers),
-            )
+    for task, own in found.items():
+        by_return, known = own[0].scored_by_return, scores[task]
+        paper = (
+            Cell(spread(*known[agent], by_return)) if agent in known else _NONE for agent in papers
         )
-    if len(tasks) > 1:
-        rows.append(_mean_row(cells, tasks, columns, papers, published))
+        rows.append((Cell(task), *_best([cells.get((task, kind)) for kind in columns]), *paper))
+    # The mean of returns of several tasks would be of those with the largest rewards.
+    shares = [task for task, own in found.items() if not own[0].scored_by_return]
+    if len(shares) > 1:
+        rows.append(_mean_row(cells, shares, columns, papers, scores))
     return Table(
         name=name,
         title=title,
@@ -420,10 +478,9 @@ def _task_by_task(
 
 def _named(groups: Sequence[Group]) -> list[tuple[str, Group]]:
     """Each group with a name that tells it from the others of its task."""
-    named = []
-    for task in dict.fromkeys(group.first.task for group in groups):
-        own = [group for group in groups if group.first.task == task]
-        named += list(zip(labels(own), own, strict=True))
+    named: list[tuple[str, Group]] = []
+    for own in by_task(groups).values():
+        named += zip(labels(own), own, strict=True)
     return named
 
 
@@ -442,13 +499,13 @@ def _mean_row(
     tasks: Sequence[str],
     columns: Sequence[str],
     papers: Sequence[str],
-    published: FindTask,
+    scores: Mapping[str, Mapping[str, tuple[float, float | None]]],
 ) -> tuple[Cell, ...]:
     """The mean over the tasks that every column has; empty if there is none."""
     means = [
         [
             *(cells[task, name].mean if (task, name) in cells else nan for name in columns),
-            *(paper_scores(task, published).get(agent, (nan,))[0] for agent in papers),
+            *(scores[task].get(agent, (nan,))[0] for agent in papers),
         ]
         for task in tasks
     ]

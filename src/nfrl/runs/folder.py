@@ -3,17 +3,30 @@
 config.json      what was asked for: task, agent, every value, seed, data, versions
 metrics.jsonl    one line a chunk of updates
 checkpoints/     safetensors, the last few
-result.json      what came out
+result.json      what came out, a record
 """
 
 import dataclasses
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nfrl.errors import UserError
 from nfrl.files import write_atomically, write_json
+from nfrl.runs.records import Record, check_record, read_result
+
+Columns = Mapping[str, NDArray[np.float64]]
+Arrays = Mapping[str, NDArray[Any]]
+
+# The dimensions of the arrays that are read of each file; others may stand beside them.
+_EVALUATION = {"successes": 2, "xy": 4, "goal_xy": 2}
+_SAMPLES = {"actions": 3, "data_actions": 2}
+_MAZE = {"steps": 1, "visits": 3, "commanded": 3, "q": 4, "coverage": 3, "walls": 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +61,16 @@ class RunFolder:
         return self.path / "maze.npz"
 
     @property
+    def result_file(self) -> Path:
+        """What came out."""
+        return self.path / "result.json"
+
+    @property
+    def has_result(self) -> bool:
+        """Whether something came out, be it that the run diverged."""
+        return self.result_file.is_file()
+
+    @property
     def is_begun(self) -> bool:
         """Whether the folder holds a run."""
         return (self.path / "config.json").is_file()
@@ -64,13 +87,21 @@ class RunFolder:
         """Write config.json, making the folder."""
         write_json(self.path / "config.json", config)
 
-    def read_result(self) -> dict[str, Any] | None:
-        """Read result.json; None while the run has none."""
-        return self._read("result.json") if (self.path / "result.json").is_file() else None
+    def read_result(self) -> Record | None:
+        """Read the record in result.json; None while the run has none.
 
-    def write_result(self, result: Mapping[str, Any]) -> None:
-        """Write result.json."""
-        write_json(self.path / "result.json", result)
+        Raises:
+            UserError: What stands there is no record.
+        """
+        return read_result(self.path) if self.has_result else None
+
+    def write_result(self, record: Record) -> None:
+        """Write result.json.
+
+        Raises:
+            UserError: ``read_result`` would refuse the record.
+        """
+        write_json(self.result_file, check_record(record, f"{self.result_file}: the record"))
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl.
@@ -110,12 +141,76 @@ class RunFolder:
         return int(max((line["step"] for line in self.read_metrics()), default=0))
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Return the lines of metrics.jsonl."""
+        """Return the lines of metrics.jsonl; none if it is missing.
+
+        Raises:
+            UserError: A line is malformed.
+        """
         if not self.metrics_file.is_file():
             return []
         # A line that is being written, or that a kill cut short, has no end yet.
-        lines = self.metrics_file.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        *lines, _ = self.metrics_file.read_bytes().split(b"\n")
+        return [
+            self._metrics_line(line, number)
+            for number, line in enumerate(lines, start=1)
+            if line.strip()
+        ]
+
+    def read_columns(self) -> Columns:
+        """Return metrics.jsonl as columns of equal length, sorted by step; none if it is missing.
+
+        What a line lacks is NaN. Where a resumed run repeats a step, the later line counts.
+
+        Raises:
+            UserError: A line is malformed.
+        """
+        rows = {float(row["step"]): row for row in self.read_metrics()}
+        names = dict.fromkeys(name for row in rows.values() for name in row)
+        return {
+            name: np.array([_float(rows[step].get(name)) for step in sorted(rows)])
+            for name in names
+        }
+
+    def read_evaluation(self) -> Arrays:
+        """Read the evaluation episodes; none if they are missing.
+
+        Returns:
+            ``successes`` and ``lengths`` (goals, episodes); for mazes also ``xy`` (goals,
+            episodes, time, 2), padded with NaN, and ``goal_xy`` (goals, 2).
+
+        Raises:
+            UserError: The file is damaged, or an array has other dimensions.
+        """
+        return _read_arrays(self.evaluation_file, _EVALUATION)
+
+    def read_samples(self) -> Arrays:
+        """Read the actions sampled at some states of the data; none if they are missing.
+
+        Returns:
+            ``actions`` (states, samples, action) and ``data_actions`` (states, action).
+
+        Raises:
+            UserError: The file is damaged, or an array has other dimensions.
+        """
+        return _read_arrays(self.samples_file, _SAMPLES)
+
+    def read_maze(self) -> Arrays:
+        """Read what was seen of a maze, at several moments; none if it explored none.
+
+        Raises:
+            UserError: The file is damaged, or an array has other dimensions.
+        """
+        return _read_arrays(self.maze_file, _MAZE)
+
+    def _metrics_line(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            row = json.loads(line)
+            float(row["step"])
+        except (ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{self.metrics_file}:{number}: not a JSON object with a 'step'"
+            ) from None
+        return row
 
     def _read(self, name: str) -> dict[str, Any]:
         file = self.path / name
@@ -128,3 +223,23 @@ class RunFolder:
         if not isinstance(value, dict):
             raise UserError(f"{file} does not hold a JSON object")
         return value
+
+
+def _float(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else np.nan
+
+
+def _read_arrays(path: Path, dimensions: Mapping[str, int]) -> Arrays:
+    """Read the arrays of an ``.npz`` file, those named of these dimensions; {} if it is missing."""
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    for name, dimension in dimensions.items():
+        if name in arrays and arrays[name].ndim != dimension:
+            shape = arrays[name].shape
+            raise UserError(f"{path}: {name!r} should have {dimension} dimensions, has {shape}")
+    return arrays

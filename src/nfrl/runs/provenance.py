@@ -1,5 +1,6 @@
 """What a record says of where it was made: versions, commit and device."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -19,8 +20,12 @@ def provenance() -> dict[str, Any]:
 
 
 def provenance_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run was begun with, from its config.json; None where that does not say."""
-    return {name: config.get(name) for name in ("versions", "commit", "device")}
+    """Return what a run was begun with, from its config.json; nothing where that does not say."""
+    return {
+        "versions": config.get("versions") or {},
+        "commit": config.get("commit"),
+        "device": config.get("device"),
+    }
 
 
 def device() -> str:
@@ -32,9 +37,15 @@ def device() -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a run's outcome."""
-    found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **found}
+    """Return the versions of Python and of the packages that decide a run's outcome.
+
+    A small install lacks some of them, the simulators above all.
+    """
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _commit() -> str | None:

@@ -2,72 +2,117 @@
 
 import dataclasses
 import json
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nfrl.errors import UserError
+from nfrl.errors import UserError, unknown_name
+from nfrl.runs import checks
+
+SCHEMA = 1
+"""The version of the fields below. A record that does not say is of version 0, from before."""
 
 # Any of these makes a folder a run folder, whose metrics.jsonl must not be taken for records.
 _RUN_FILES = ("result.json", "config.json", "metrics.jsonl")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """The outcome of one run.
+    """The outcome of one run, in the order in which its fields are written.
 
     Attributes:
+        schema: The version of these fields.
         task: The task's name: ``cube-single-play-v0``.
+        family: What the task gives to learn from; see :class:`nfrl.task.Task`.
         agent: The agent's name: ``nf-gcbc``.
-        seed: The seed of the run.
-        steps: Gradient steps.
-        score: Success rate in [0, 1], the mean over goals; None for a run that diverged or was
-            not evaluated.
         preset: The preset it started from: ``laptop``.
         variant: What was changed: ``no-layernorm``; empty for the plain algorithm.
-        scores: Success rate of each goal.
+        seed: The seed of the run.
+        steps: Gradient steps.
+        environment_steps: Steps of the environments that an explorer learned from.
+        status: ``finished``, or ``diverged``.
+        measure: What ``score`` is, in words: ``success rate``. A sum of rewards is a ``return``,
+            or ends in that word (``normalized return``), and may be any number; what else there
+            is lies in [0, 1]. Empty: what the task says.
+        score: The mean over goals; None for a run that diverged or was not evaluated.
+        scores: The score of each goal.
         interval: 95% interval of ``score``, bootstrapped over episodes.
+        max_score: The furthest that episodes came at any time, of a task that is scored by how far
+            they are at their end.
+        success: Success rate of such a task.
+        success_easy: Of an explorer, success on the goals near its start.
+        success_hard: Of an explorer, success on the far goals.
+        coverage: Share of a maze's free cells that an explorer saw.
+        mode_entropy: Entropy of the ways that episodes went, in bits.
+        mean_return: Mean sum of rewards of an episode, whatever the score is.
+        returns: The same of each goal.
+        return_interval: 95% interval of ``mean_return``.
+        online_steps: Steps in the environment that followed the offline run.
+        offline_score: The score before them.
         episodes: Evaluation episodes per goal.
+        failures: Evaluation episodes that ended by an action or an observation that is not finite.
+        environment: What it was scored in, as the task refers to it.
         dataset: ``name``, ``origin``, ``transitions`` and ``sha256`` of the data.
         parameters: Number of trained parameters.
         config: Every setting of the run.
         versions: Version by package.
         commit: Commit of the code.
-        device: What it ran on, in words.
-        train_seconds: Time spent training.
-        steps_per_second: Gradient steps per second.
+        device: What it was trained on, in words.
+        evaluated_on: What it was evaluated on, if that was another device.
+        seeds_together: How many seeds trained at the same time.
+        train_seconds: Wall-clock time of training, of all of them together.
+        steps_per_second: Gradient steps per second, summed over them.
+        environment_steps_per_second: The same of an explorer's environments.
+        curve: Step, seconds and score of each evaluation on the way, and the share of a maze's
+            free cells seen by then.
         sample_ms: Milliseconds to sample one action.
-        curve: Step, seconds and score of each evaluation on the way, and the share of a
-            maze's free cells seen by then.
         date: When it ended, in ISO 8601.
-        status: ``finished``, or ``diverged``.
-        extra: Whatever else the record says.
+        extra: Whatever else there is to say.
     """
 
+    schema: int = SCHEMA
     task: str
+    family: str = ""
     agent: str
-    seed: int
-    steps: int
-    score: float | None
     preset: str = ""
     variant: str = ""
+    seed: int
+    steps: int
+    environment_steps: int | None = None
+    status: str = "finished"
+    measure: str = ""
+    score: float | None
     scores: tuple[float, ...] = ()
     interval: tuple[float, float] | None = None
+    max_score: float | None = None
+    success: float | None = None
+    success_easy: float | None = None
+    success_hard: float | None = None
+    coverage: float | None = None
+    mode_entropy: float | None = None
+    mean_return: float | None = None
+    returns: tuple[float, ...] = ()
+    return_interval: tuple[float, float] | None = None
+    online_steps: int = 0
+    offline_score: float | None = None
     episodes: int = 0
+    failures: int = 0
+    environment: str | None = None
     dataset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     parameters: int | None = None
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    commit: str = ""
-    device: str = ""
+    commit: str | None = None
+    device: str | None = None
+    evaluated_on: str | None = None
+    seeds_together: int | None = None
     train_seconds: float | None = None
     steps_per_second: float | None = None
-    sample_ms: float | None = None
+    environment_steps_per_second: float | None = None
     curve: tuple[Mapping[str, float], ...] = ()
+    sample_ms: float | None = None
     date: str = ""
-    status: str = "finished"
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -76,6 +121,11 @@ class Record:
         if self.score is not None:
             return "scored"
         return "diverged" if self.status == "diverged" else "not evaluated"
+
+    @property
+    def scored_by_return(self) -> bool:
+        """Whether the score is a sum of rewards, and so may be any number."""
+        return self.measure.split()[-1:] == ["return"]
 
     @property
     def transitions(self) -> int | None:
@@ -89,6 +139,75 @@ class Record:
             *(self.task, self.agent, self.preset, self.variant),
             *(self.seed, self.steps, self.date),
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain values, ready for JSON, in the order of its fields.
+
+        What only some kinds of runs have is left out where it says nothing. A record of version 0
+        stays one: it has no ``schema``, and its other fields stand among the rest.
+        """
+        written = set(_ALWAYS)
+        if self.environment_steps is None:
+            written.add("sample_ms")
+        else:
+            written |= {"success_easy", "success_hard", "coverage", "environment_steps_per_second"}
+        if self.max_score is not None:
+            written |= {"success", "mode_entropy"}
+        if self.online_steps:
+            written.add("offline_score")
+        if self.mean_return is not None:
+            written |= {"returns", "return_interval"}
+        values = {
+            name: _plain(value)
+            for name, nothing in _DEFAULTS.items()
+            if (value := getattr(self, name)) != nothing or name in written
+        }
+        if self.schema:
+            return values
+        del values["schema"]
+        return values | values.pop("extra", {})
+
+    @classmethod
+    def from_json(cls, value: object, where: str) -> "Record":
+        """Make a record of a JSON object.
+
+        Args:
+            value: The object, of this schema or of an older one.
+            where: The file (and line) it stands in, for the error message.
+
+        Raises:
+            UserError: It is no object, or of a newer schema; it lacks a field, has one that is not
+                known, or one whose value is wrong. The message is one line.
+        """
+        if not isinstance(value, dict):
+            raise UserError(f"{where}: not a record but a {type(value).__name__}")
+        schema = value.get("schema", 0)
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise UserError(
+                f"{where}: made by a newer nfrl: schema {schema}; this one reads up to {SCHEMA}"
+            )
+        known = _CHECKS if schema else {name: _CHECKS[name] for name in _CHECKS if name != "extra"}
+        values: dict[str, Any] = {}
+        for name, check in known.items():
+            if name not in value:
+                if name in _REQUIRED:
+                    raise UserError(f"{where}: the record lacks {name!r}")
+            elif value[name] is not None or name not in _OPTIONAL:
+                values[name] = _checked(check, name, value[name], where)
+        other = {name: value[name] for name in value if name not in known}
+        if schema and other:
+            raise UserError(f"{where}: {unknown_name('field', next(iter(other)), known)}")
+        values.setdefault("score", None)
+        record = cls(**{"schema": 0, **values, **({} if schema else {"extra": other})})
+        if not record.scored_by_return:
+            for name in ("score", "max_score", "offline_score"):
+                if getattr(record, name) is not None:
+                    _checked(checks.share, name, getattr(record, name), where)
+            for score in record.scores:
+                _checked(checks.share, "scores", score, where)
+        if record.score is not None and record.status == "diverged":
+            raise UserError(f"{where}: the record has a score, and its status is 'diverged'")
+        return record
 
 
 def load_records(paths: Iterable[Path]) -> list[Record]:
@@ -184,36 +303,52 @@ def read_jsonl(path: Path) -> list[Record]:
     return [parse_record(line, f"{path}:{number}") for number, line in lines if line.strip()]
 
 
-def append_record(path: Path, record: Mapping[str, Any]) -> None:
+def append_record(path: Path, record: Record) -> None:
     """Append one record to a ``.jsonl`` file, as one line that is there entirely or not at all.
 
     A record that the file holds already is not added again.
-    Several processes may append to one file at the same time, and a line that an earlier kill
-    or a full disk cut short stays a line of its own.
+    Several processes may append to one file at the same time (where appending is one step for the
+    system, as it is for POSIX), and a line that an earlier kill or a full disk cut short stays a
+    line of its own.
 
     Raises:
-        UserError: ``load_records`` would refuse the record.
+        UserError: ``load_records`` would refuse the record, or the file cannot be written.
     """
-    try:
-        line = json.dumps(record, allow_nan=False) + "\n"
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: the record is not plain JSON: {error}") from None
-    parse_record(line, f"{path}: the new record")
+    checked = check_record(record, f"{path}: the new record")
+    data = json.dumps(checked).encode() + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file() and line in path.read_text().splitlines(keepends=True):
+    if path.is_file() and data in path.read_bytes().splitlines(keepends=True):
         return
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        size = os.fstat(descriptor).st_size
-        # Two writers may both add the newline: a blank line, which readers pass over.
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            line = "\n" + line
-        data = line.encode()
-        # One write: with O_APPEND, what others append lands before or after it, never inside.
-        if os.write(descriptor, data) != len(data):
-            raise OSError(f"{path}: the disk took only a part of the record")
-    finally:
-        os.close(descriptor)
+        # Unbuffered, so that a write is one: what others append lands before or after it.
+        with open(path, "ab+", buffering=0) as file:
+            # Two writers may both add the newline: a blank line, which readers pass over.
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                data = data if file.read(1) == b"\n" else b"\n" + data
+            if file.write(data) != len(data):
+                raise UserError(f"{path}: the disk took only a part of the record")
+    except OSError as error:
+        raise UserError(f"{path}: the record could not be written: {error.strerror}") from error
+
+
+def check_record(record: Record, where: str) -> dict[str, Any]:
+    """Return a record as JSON, and be sure that it can be read back.
+
+    Args:
+        record: The record.
+        where: What to call it, for the error message.
+
+    Raises:
+        UserError: It could not be.
+    """
+    value = record.to_json()
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where} is not plain JSON: {error}") from None
+    Record.from_json(value, where)
+    return value
 
 
 def parse_record(text: str, where: str) -> Record:
@@ -224,31 +359,13 @@ def parse_record(text: str, where: str) -> Record:
         where: The file (and line) it stands in, for the error message.
 
     Raises:
-        UserError: It is no JSON object, lacks a field, or a field has the wrong type.
+        UserError: It is no JSON; or see :meth:`Record.from_json`.
     """
     try:
-        fields = json.loads(text)
+        value = json.loads(text)
     except ValueError as error:
         raise UserError(f"{where}: not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise UserError(f"{where}: not a record but a {type(fields).__name__}")
-    values: dict[str, Any] = {}
-    for name, check in _FIELDS.items():
-        if name not in fields:
-            if name in _REQUIRED:
-                raise UserError(f"{where}: the record lacks {name!r}")
-            continue
-        if fields[name] is None and name in _OPTIONAL:
-            continue
-        try:
-            values[name] = check(fields[name])
-        except ValueError as error:
-            raise UserError(f"{where}: {name!r} should be {error}, not {fields[name]!r}") from None
-    values.setdefault("score", None)
-    if values["score"] is not None and values.get("status") == "diverged":
-        raise UserError(f"{where}: the record has a score, and its status is 'diverged'")
-    values["extra"] = {name: fields[name] for name in fields if name not in _FIELDS}
-    return Record(**values)
+    return Record.from_json(value, where)
 
 
 def _read_text(path: Path) -> str:
@@ -258,79 +375,48 @@ def _read_text(path: Path) -> str:
         raise UserError(f"{path}: cannot be read: {error}") from None
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("a string")
-    return value
+def _checked(check: checks.Check, name: str, value: object, where: str) -> Any:
+    try:
+        return check(value)
+    except ValueError as error:
+        raise UserError(f"{where}: {name!r} should be {error}, not {value!r}") from None
 
 
-def _integer(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("an integer")
-    return value
+def _plain(value: Any) -> Any:
+    """Return a value as JSON gives it back."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, tuple | list) else value
 
 
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("a finite number")
-    return float(value)
-
-
-def _numbers(value: object) -> tuple[float, ...]:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError("a list of numbers")
-    return tuple(_number(entry) for entry in value)
-
-
-def _pair(value: object) -> tuple[float, ...]:
-    numbers = _numbers(value)
-    if len(numbers) != 2:
-        raise ValueError("two numbers")
-    return numbers
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("an object")
-    return value
-
-
-def _curve(value: object) -> tuple[Mapping[str, float], ...]:
-    if not isinstance(value, list):
-        raise ValueError("a list of points")
-    points = [_mapping(point) for point in value]
-    keys = ["step", "seconds", "score"]
-    if points and "coverage" in points[0]:
-        keys.append("coverage")
-    return tuple({key: _number(point.get(key)) for key in keys} for point in points)
-
-
-def _dataset(value: object) -> Mapping[str, Any]:
-    dataset = _mapping(value)
-    if dataset.get("transitions") is not None:
-        _integer(dataset["transitions"])
-    return dataset
-
-
-def _config(value: object) -> Mapping[str, Any]:
-    config = _mapping(value)
-    for part in ("agent", "training"):
-        if config.get(part) is not None and not isinstance(config[part], dict):
-            raise ValueError(f"an object whose {part!r} is an object")
-    return config
-
-
-_FIELDS = {
-    **dict.fromkeys(("task", "agent", "preset", "variant", "commit", "device"), _text),
-    **dict.fromkeys(("date", "status"), _text),
-    **dict.fromkeys(("seed", "steps", "episodes", "parameters"), _integer),
-    **dict.fromkeys(("score", "train_seconds", "steps_per_second", "sample_ms"), _number),
-    "scores": _numbers,
-    "curve": _curve,
-    "interval": _pair,
-    "dataset": _dataset,
-    "config": _config,
-    "versions": _mapping,
+_DEFAULTS: dict[str, Any] = {
+    field.name: {} if field.default_factory is dict else field.default
+    for field in dataclasses.fields(Record)
 }
-_REQUIRED = frozenset({"task", "agent", "seed", "steps", "score"})
-_OPTIONAL = frozenset(_FIELDS) - {"task", "agent", "seed", "steps"}
+_CHECKS: dict[str, checks.Check] = {
+    "schema": checks.amount,
+    **dict.fromkeys(("task", "family", "agent", "preset", "variant", "status"), checks.text),
+    **dict.fromkeys(("measure", "environment", "commit", "device", "evaluated_on"), checks.text),
+    "date": checks.text,
+    **dict.fromkeys(("seed", "steps", "environment_steps", "online_steps"), checks.integer),
+    **dict.fromkeys(("episodes", "parameters", "seeds_together"), checks.integer),
+    "failures": checks.amount,
+    **dict.fromkeys(("score", "max_score", "offline_score"), checks.number),
+    **dict.fromkeys(("success", "success_easy", "success_hard", "coverage"), checks.share),
+    **dict.fromkeys(("mode_entropy", "mean_return", "train_seconds", "sample_ms"), checks.number),
+    **dict.fromkeys(("steps_per_second", "environment_steps_per_second"), checks.number),
+    **dict.fromkeys(("scores", "returns"), checks.numbers),
+    **dict.fromkeys(("interval", "return_interval"), checks.pair),
+    "dataset": checks.dataset,
+    "config": checks.config,
+    "curve": checks.curve,
+    **dict.fromkeys(("versions", "extra"), checks.mapping),
+}
+_REQUIRED = ("task", "agent", "seed", "steps", "score")
+_OPTIONAL = _CHECKS.keys() - {"schema", "task", "agent", "seed", "steps"}
+# What every record says, even if it says nothing; of the others, see to_json.
+_ALWAYS = (
+    *("schema", "task", "agent", "preset", "variant", "seed", "steps", "status"),
+    *("score", "scores", "interval", "episodes", "parameters", "config", "versions", "commit"),
+    *("device", "seeds_together", "train_seconds", "steps_per_second", "curve", "date"),
+)
