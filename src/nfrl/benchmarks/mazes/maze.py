@@ -1,11 +1,11 @@
-"""What a maze is: a robot in a layout; and the names that mazes are known by."""
+"""What a maze is: a robot in a layout."""
 
 import dataclasses
 from typing import Any, Protocol
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.benchmarks.mazes.layouts import LAYOUTS, Layout
+from nfrl.benchmarks.mazes.layouts import MAZES, Layout
 from nfrl.benchmarks.mazes.point import PointRobot
 from nfrl.errors import unknown_name
 
@@ -50,10 +50,6 @@ class Maze:
     robot: Robot
 
 
-MAZES = tuple(f"{robot}-{layout}" for robot in ("point", "ant") for layout in LAYOUTS)
-"""The mazes' names: "point-u-maze", ..., "ant-hardest-maze"."""
-
-
 def find_maze(name: str) -> Maze:
     """Return the maze of a name.
 
@@ -63,9 +59,8 @@ def find_maze(name: str) -> Maze:
     """
     if name not in MAZES:
         raise unknown_name("maze", name, MAZES)
-    kind, _, layout_name = name.partition("-")
-    layout = LAYOUTS[layout_name]
-    if kind == "ant":
+    robot, layout = MAZES[name]
+    if robot == "ant":
         # Imported here: the point robot needs no simulator.
         from nfrl.benchmarks.mazes.ant import AntRobot
 
