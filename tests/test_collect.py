@@ -1,6 +1,7 @@
 """Making data: the same bytes however and by however many, and nothing lost when it is stopped."""
 
 import contextlib
+import dataclasses
 import functools
 import http.server
 import multiprocessing
@@ -17,11 +18,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from nfrl.benchmarks.ogbench import manipulation
-from nfrl.collect import catalog, expert_policy, parts, resolve
-from nfrl.collect.catalog import RECIPES, recipe
+from nfrl import registry
+from nfrl.benchmarks.ogbench import download, manipulation, rewards
+from nfrl.collect import expert_policy, parts, resolve
 from nfrl.collect.collectors import open_collector
 from nfrl.collect.make import make_dataset
+from nfrl.collect.recipe import recipe
 from nfrl.data.formats import ogbench
 from nfrl.environments.episode import episode_seeds, retry_seeds
 from nfrl.errors import UserError
@@ -54,10 +56,11 @@ def assert_same(one, other):
 # What can be made
 
 
-def test_the_catalog_has_ogbenchs_sizes():
+def test_the_recipes_have_ogbenchs_sizes():
+    recipes = registry.mappings("recipes")
     # Arms, point, ant (no one explores the giant maze), humanoid, soccer, imitation.
-    assert len(RECIPES) == 9 * 2 + 4 * 2 + 4 * 3 - 1 + 3 * 2 + 2 * 2 + 3
-    sizes = {name: (each.episodes, each.steps) for name, each in RECIPES.items()}
+    assert len(recipes) == 9 * 2 + 4 * 2 + 4 * 3 - 1 + 3 * 2 + 2 * 2 + 3
+    sizes = {name: (each.episodes, each.steps) for name, each in recipes.items()}
     assert sizes["cube-single-play-v0"] == (1000, 1001)
     assert sizes["puzzle-4x6-noisy-v0"] == (5000, 1001)
     assert sizes["pointmaze-giant-navigate-v0"] == (500, 2001)
@@ -67,7 +70,7 @@ def test_the_catalog_has_ogbenchs_sizes():
     assert sizes["humanoidmaze-giant-navigate-v0"] == (1000, 4001)
     assert sizes["antsoccer-medium-stitch-v0"] == (8000, 501)
     assert recipe("antsoccer-arena-stitch-v0").experts == ("ant", "ant-ball")
-    assert recipe("scene-noisy-v0").environment == "scene-v0"
+    assert recipe("scene-noisy-v0").environment == "ogbench:scene-v0"
     with pytest.raises(UserError, match="cube-single-play-v0"):
         recipe("cube-singel-play-v0")
 
@@ -102,6 +105,65 @@ def test_nothing_here_imports_jax():
         "assert 'jax' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment())
+
+
+# Whoever brings a recipe
+
+THEIRS = """
+import numpy as np
+from nfrl.collect.recipe import Recipe
+
+
+class Counter:
+    def __init__(self, recipe):
+        self.name = recipe.name
+
+    def episode(self, seeds, steps):
+        numbers = np.arange(steps, dtype=np.float32)[:, None]
+        actions = np.random.default_rng(seeds).uniform(-1, 1, (steps, 1)).astype(np.float32)
+        terminals = np.arange(steps) == steps - 1
+        return {"observations": numbers, "actions": actions, "terminals": terminals}
+
+
+def describe(arrays):
+    return {"highest": float(arrays["observations"].max())}
+
+
+def download(name, path):
+    path.write_text(name)
+
+
+RECIPE = Recipe(
+    "count", "theirs:Nowhere-v0", "theirs:Counter", "any", 20, 5,
+    describe="theirs:describe", download="theirs:download",
+)
+NONE = 3
+"""
+
+
+@pytest.fixture
+def theirs(tmp_path, monkeypatch) -> Path:
+    """A folder with a module of a user's, where the command line is called."""
+    (tmp_path / "theirs.py").write_text(THEIRS)
+    monkeypatch.setenv("NFRL_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    sys.modules.pop("theirs", None)
+
+
+def test_a_recipe_of_a_users_is_made_like_ours(theirs):
+    path = make_dataset("theirs:RECIPE", workers=1, progress=False)
+    assert path == theirs / "count.npz"
+    assert ogbench.load(path)["observations"].shape == (100, 1)
+    found = ogbench.provenance(path)
+    assert found["modes"] == {"highest": 4.0}
+    assert set(found["versions"]) == {"nfrl", "gymnasium", "numpy"}
+    assert resolve.find_or_make("theirs:RECIPE") == path
+    path.unlink()
+    assert resolve.find_or_make("theirs:RECIPE", download=True).read_text() == "count"
+    with pytest.raises(UserError, match="NONE is a int, not a recipe"):
+        recipe("theirs:NONE")
 
 
 # An episode depends on its seeds and nothing else
@@ -179,8 +241,30 @@ def test_ogbench_reads_and_relabels_it(tmp_path, name):
     for split in (train, validation):
         assert len(split["rewards"]) == len(split["observations"]) == 2 * (steps - 1)
         assert (split["rewards"] <= 0).all()
+    given, masks = rewards.label(f"ogbench:{environment.spec.id}", arrays)
+    going_on = ~arrays["terminals"]
+    np.testing.assert_array_equal(given[going_on], train["rewards"])
+    np.testing.assert_array_equal(masks[going_on], train["masks"])
     plain, _ = package.make_env_and_datasets(name, dataset_path=str(path), dataset_only=True)
     np.testing.assert_array_equal(plain["next_observations"][0], arrays["observations"][1])
+
+
+@pytest.mark.parametrize(
+    ("world", "needed"),
+    [
+        ("pointmaze-medium", {"qpos"}),
+        ("cube-single", {"qpos"}),
+        ("scene", {"qpos", "button_states"}),
+        ("puzzle-3x3", {"button_states"}),
+    ],
+)
+def test_data_without_the_simulators_states_get_no_rewards(world, needed):
+    arrays = {key: np.zeros((2, 1)) for key in ("observations", "qpos", "button_states")}
+    for key in needed:
+        with pytest.raises(UserError, match=f"the key '{key}' is missing"):
+            rewards.label(
+                f"ogbench:{world}-singletask-task1-v0", {k: arrays[k] for k in arrays if k != key}
+            )
 
 
 @pytest.mark.parametrize("name", ["cube-single-play-v0", "cube-single-noisy-v0"])
@@ -486,7 +570,7 @@ def test_what_is_something_else_is_not_overwritten(made, tmp_path):
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(Path(catalog.__file__).parents[2])}
+    return os.environ | {"PYTHONPATH": str(Path(parts.__file__).parents[2])}
 
 
 def start(path: Path, **arguments) -> subprocess.Popen:
@@ -592,10 +676,12 @@ def test_parts_of_another_data_set_are_not_mixed_in(tmp_path):
 
 
 def test_an_error_in_a_worker_is_told_in_one_line(tmp_path, monkeypatch):
-    broken = catalog.Recipe("broken-v0", "pointmaze-nowhere-v0", "maze", "navigate", 4, 40)
-    monkeypatch.setitem(RECIPES, "broken-v0", broken)
+    broken = dataclasses.replace(recipe(POINT), name="broken", environment="pointmaze-nowhere-v0")
+    monkeypatch.setitem(registry.mappings("recipes"), "broken", broken)
     with pytest.raises(UserError, match=r"collecting train episodes 0 to 3 failed: .*nowhere"):
-        make_dataset("broken-v0", path=tmp_path / "a.npz", workers=1, progress=False)
+        make_dataset(
+            "broken", path=tmp_path / "a.npz", episodes=4, steps=40, workers=1, progress=False
+        )
 
 
 def test_a_killed_worker_is_noticed(tmp_path):
@@ -681,10 +767,12 @@ def test_what_cannot_be_found(folder, monkeypatch):
     with pytest.raises(UserError, match="no such file"):
         resolve.find_or_make(POINT, path=folder / "absent.npz")
     name = "visual-antmaze-large-navigate-v0"  # Not made here.
-    with pytest.raises(UserError, match=rf"{name}.*--download"):
+    with pytest.raises(UserError, match=rf"{name}.*--dataset"):
         resolve.find_or_make(name)
     (folder / f"{name}.npz").touch()
     assert resolve.find_or_make(name).exists()
+    with pytest.raises(UserError, match=r"not offered for download.*nfrl data make pusht"):
+        resolve.find_or_make("pusht", download=True)
     monkeypatch.setattr(expert_policy, "SHIPPED", folder)
     with pytest.raises(UserError, match=r"collect expert humanoid.*--download"):
         resolve.find_or_make("humanoidmaze-large-stitch-v0")
@@ -743,6 +831,6 @@ def test_a_server_that_hangs(folder, monkeypatch):
         monkeypatch.setenv("no_proxy", "*")
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setattr("ogbench.utils.DATASET_URL", address)
-        monkeypatch.setattr(resolve, "DOWNLOAD_TIMEOUT", 0.2)
+        monkeypatch.setattr(download, "TIMEOUT", 0.2)
         with pytest.raises(UserError, match="did not answer"):
             resolve.find_or_make(POINT, download=True)

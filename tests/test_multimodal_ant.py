@@ -7,6 +7,7 @@ from nfrl.benchmarks.imitation import collect_multimodal_ant
 from nfrl.benchmarks.imitation.collect_modes import reached_orders
 from nfrl.benchmarks.imitation.collect_multimodal_ant import MultimodalAntCollector
 from nfrl.benchmarks.imitation.multimodal_ant import ORDERS, TARGETS, MultimodalAnt
+from nfrl.collect.recipe import recipe
 from nfrl.environments.episode import episode_seeds
 from nfrl.errors import UserError
 
@@ -68,7 +69,7 @@ class Compass:
 def collector(monkeypatch):
     compass = Compass()
     monkeypatch.setattr(collect_multimodal_ant, "load_expert", lambda name: compass)
-    collector = MultimodalAntCollector()
+    collector = MultimodalAntCollector(recipe("multimodal-ant"))
     step = collector._environment.step
 
     def fly(action):

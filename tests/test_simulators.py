@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 from nfrl.benchmarks import imitation as simulators
+from nfrl.benchmarks.imitation import collect_modes as modes
 from nfrl.benchmarks.imitation import pusht, two_blocks
-from nfrl.benchmarks.imitation.collect_modes import entropy, first_contacts, modes
-from nfrl.collect.catalog import recipe
+from nfrl.benchmarks.imitation.collect_modes import entropy, first_contacts
 from nfrl.collect.collectors import open_collector
 from nfrl.collect.make import make_dataset
+from nfrl.collect.recipe import recipe
 from nfrl.data.formats import ogbench
 from nfrl.environments.episode import episode_seeds, retry_seeds, seed_everything
 from nfrl.evaluation.result import Evaluation
 from nfrl.evaluation.rollout import evaluate
 from nfrl.evaluation.video import record_video
+from nfrl.spec import ActionSpec, Spec
 from nfrl.task import Task
 
 
@@ -194,10 +196,25 @@ def test_modes_are_what_they_say():
     contacts = first_contacts(states, terminals)
     np.testing.assert_allclose(contacts, [[-52, 50], [52, 50]], atol=1e-9)
     arrays = {"qpos": states, "terminals": terminals}
-    assert modes(recipe("pusht"), arrays) == {"left_first": 0.5, "contact_entropy": 1.0}
-    assert modes(recipe("cube-single-play-v0"), arrays) == {}
+    assert modes.pusht(arrays) == {"left_first": 0.5, "contact_entropy": 1.0}
     assert entropy(np.array([3, 3])) == 0
     assert entropy(np.arange(8)) == 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    name: str
+    actions: np.ndarray
+    spec: Spec
+
+
+def test_published_actions_are_pixels_and_ours_are_not():
+    spec = dataclasses.replace(Spec.vectors(20, 2), action=ActionSpec((0, 0), (512, 512)))
+    published = Recorded("chi", np.array([[0.0, 512], [256, 128]]), spec)
+    adapted = pusht.adapt(published)
+    assert (adapted.name, adapted.spec) == ("chi", Spec.vectors(20, 2))
+    np.testing.assert_array_equal(adapted.actions, [[-1, 1], [0, -0.5]])
+    np.testing.assert_array_equal(pusht.adapt(adapted).actions, adapted.actions)
 
 
 # Two blocks
@@ -236,7 +253,7 @@ def test_blocks_are_placed_in_both_orders(carrier):
         np.testing.assert_array_equal(values, again[key])
     arrays = {key: np.concatenate([e[key] for e in episodes]) for key in ("qpos", "terminals")}
     expected = {"first_block_first": 0.5, "order_entropy": 1.0}
-    assert modes(recipe("two-blocks"), arrays) == expected
+    assert modes.two_blocks(arrays) == expected
     for episode in episodes:
         for block in (0, 1):
             place = episode["qpos"][-1, 14 + 7 * block :][:3]

@@ -4,6 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
+from nfrl import registry
+from nfrl.errors import UserError
+
 Family = Literal["gcbc", "offline-rl", "imitation", "exploration"]
 FAMILIES: dict[Family, str] = {
     "gcbc": "has goals and no rewards",
@@ -78,3 +81,15 @@ class Task:
     def __post_init__(self):
         if not self.dataset:
             object.__setattr__(self, "dataset", self.name)
+
+
+def find_task(name: str) -> Task:
+    """Return the task of a name that a package announces, or of ``package.module:name``.
+
+    Raises:
+        UserError: There is none; the message gives the nearest. Or what stands there is no task.
+    """
+    found = registry.find_in_mappings("tasks", name)
+    if not isinstance(found, Task):
+        raise UserError(f"{name} is a {type(found).__name__}, not a task")
+    return found

@@ -4,12 +4,16 @@ from typing import Protocol
 
 import numpy as np
 
-from nfrl.collect.catalog import Recipe
+from nfrl import registry
+from nfrl.collect.recipe import Recipe
 from nfrl.environments.episode import Episode
 
 
 class Collector(Protocol):
-    """Collects episodes of one data set, one after the other, in one environment it keeps."""
+    """Collects episodes of one data set, one after the other, in one environment it keeps.
+
+    It is built from its :class:`~nfrl.collect.recipe.Recipe`.
+    """
 
     def episode(self, seeds: np.random.SeedSequence, steps: int) -> Episode:
         """Collect one episode that depends on nothing but the arguments.
@@ -24,30 +28,9 @@ class Collector(Protocol):
 
 
 def open_collector(recipe: Recipe) -> Collector:
-    """Build the environment and the oracles of a recipe (a second or two)."""
-    # Imported here: each brings its own simulator, and a worker needs one of them.
-    match recipe.family:
-        case "manipulation":
-            from nfrl.benchmarks.ogbench.manipulation import ManipulationCollector
+    """Build the environment and the oracles of a recipe (a second or two).
 
-            return ManipulationCollector(recipe)
-        case "maze":
-            from nfrl.benchmarks.ogbench.mazes import MazeCollector
-
-            return MazeCollector(recipe)
-        case "soccer":
-            from nfrl.benchmarks.ogbench.soccer import SoccerCollector
-
-            return SoccerCollector(recipe)
-        case "pusht":
-            from nfrl.benchmarks.imitation.collect_pusht import PushTCollector
-
-            return PushTCollector()
-        case "two-blocks":
-            from nfrl.benchmarks.imitation.collect_two_blocks import TwoBlocksCollector
-
-            return TwoBlocksCollector()
-        case "multimodal-ant":
-            from nfrl.benchmarks.imitation.collect_multimodal_ant import MultimodalAntCollector
-
-            return MultimodalAntCollector()
+    Raises:
+        UserError: The recipe's collector cannot be imported.
+    """
+    return registry.load_reference(recipe.collector)(recipe)

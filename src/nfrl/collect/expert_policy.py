@@ -53,15 +53,15 @@ def find_expert(name: str) -> Path:
     """Find an expert's weights: one trained on this machine, else the one that was shipped.
 
     Args:
-        name: "ant", "ant-ball" or "humanoid".
+        name: "ant", "ant-ball" or "humanoid"; or of a file of your own among the experts.
 
     Raises:
         UserError: There is no such expert, or nobody has trained it yet.
     """
-    body(name)
     for path in _places(name):
         if path.is_file():
             return path
+    body(name)  # Of a name that nothing here trains, the nearest are given.
     raise UserError(
         f"these data need the {name} expert, which is not there yet; train it: "
         f"nfrl collect expert {name} --install"

@@ -15,9 +15,9 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from nfrl.collect import parts
-from nfrl.collect.catalog import Recipe, recipe
 from nfrl.collect.collectors import Collector, open_collector
 from nfrl.collect.parts import Plan, Shard
+from nfrl.collect.recipe import Recipe, recipe
 from nfrl.environments.episode import SPLITS, episode_seeds
 from nfrl.errors import UserError
 from nfrl.progress import progress as show_progress
@@ -47,7 +47,7 @@ def make_dataset(
     script, call this under ``if __name__ == "__main__":``.
 
     Args:
-        name: A data set of `nfrl.collect.catalog`: ``cube-single-play-v0``.
+        name: A data set that there is a recipe for: ``cube-single-play-v0``.
         episodes: Training episodes, at least 1; by default the full number. Validation has a
             tenth as many, at least one.
         seed: Non-negative.

@@ -20,9 +20,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 import nfrl
-from nfrl.benchmarks.imitation.collect_modes import modes
-from nfrl.collect.catalog import REVISION, Recipe
+from nfrl import registry
 from nfrl.collect.expert_policy import find_expert
+from nfrl.collect.recipe import REVISION, Recipe
 from nfrl.data.formats import ogbench
 from nfrl.environments.episode import Episode
 from nfrl.errors import UserError
@@ -118,12 +118,13 @@ def versions(recipe: Recipe) -> dict[str, str]:
     Raises:
         UserError: One of them is not installed.
     """
-    physics = ("gym-pusht", "pymunk") if recipe.family == "pusht" else ("ogbench", "mujoco")
+    packages = (*recipe.packages, "gymnasium", "numpy")
     try:
-        found = {package: version(package) for package in (*physics, "gymnasium", "numpy")}
+        found = {package: version(package) for package in packages}
     except PackageNotFoundError as error:
         raise UserError(
-            f"making {recipe.name} needs {error.name}: pip install 'nfrl[imitation]'"
+            f"making {recipe.name} needs {error.name}: pip install {error.name} (for the data sets "
+            "that nfrl brings: pip install 'nfrl[imitation]')"
         ) from error
     return {"nfrl": nfrl.__version__} | found
 
@@ -199,7 +200,7 @@ def merge(plan: Plan, split: str) -> None:
             "episodes": plan.count(split),
             "transitions": rows - plan.count(split),
             "environment": plan.recipe.environment,
-            **_modes(plan.recipe, target),
+            **_description(plan.recipe, target),
             "versions": versions(plan.recipe),
             "sha256": ogbench.sha256(target),
         },
@@ -229,11 +230,11 @@ def _join(file: BinaryIO, shards: list[Path], rows: int) -> None:
                         member.write(np.ascontiguousarray(arrays[key]).data.cast("B"))
 
 
-def _modes(recipe: Recipe, target: Path) -> dict[str, Any]:
-    if recipe.kind != "planned":
+def _description(recipe: Recipe, target: Path) -> dict[str, Any]:
+    if recipe.describe is None:
         return {}
     with np.load(target) as arrays:
-        return {"modes": modes(recipe, arrays)}
+        return {"modes": registry.load_reference(recipe.describe)(arrays)}
 
 
 def _rows(shard: Path) -> int:

@@ -1,12 +1,12 @@
 """A suite: a text file whose every line is what follows ``nfrl train``; # begins a comment."""
 
 import dataclasses
+import importlib.resources
 import shlex
 from pathlib import Path
 
+from nfrl import registry
 from nfrl.errors import UserError, unknown_name
-
-HERE = Path(__file__).parent.parent / "benchmarks" / "suites"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,20 +27,36 @@ class Job:
 
 
 def known_suites() -> list[str]:
-    """Name the suites that come with this package."""
-    return sorted(path.stem for path in HERE.glob("*.txt"))
+    """Name the suites that installed packages announce, this one among them."""
+    return sorted(_announced())
 
 
 def find_suite(name: str) -> Path:
     """Return the file of a suite: a path, or a name of :func:`known_suites`.
 
     Raises:
-        UserError: There is none.
+        UserError: There is none, or two packages announce it.
     """
-    for path in (Path(name), HERE / f"{name}.txt"):
-        if path.is_file():
-            return path
-    raise unknown_name("suite", name, known_suites())
+    if Path(name).is_file():
+        return Path(name)
+    announced = _announced()
+    if name not in announced:
+        raise unknown_name("suite", name, announced)
+    return announced[name]
+
+
+def _announced() -> dict[str, Path]:
+    """Return every NAME.txt of the packages that hold suites, by its NAME."""
+    found: dict[str, Path] = {}
+    for announced, package in registry.entries("suites"):
+        for file in importlib.resources.files(package).iterdir():
+            path = Path(str(file))
+            if path.suffix != ".txt":
+                continue
+            if path.stem in found:
+                raise UserError(f"nfrl.suites: {announced} announces {path.stem} a second time")
+            found[path.stem] = path
+    return found
 
 
 def read_suite(path: Path) -> list[Job]:

@@ -5,47 +5,61 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from nfrl.collect.catalog import Recipe
 from nfrl.data.formats.ogbench import trajectory_lengths
 
 SECTORS = 8
 MOVED = 0.5  # pixels
 
 
-def modes(recipe: Recipe, arrays: Mapping[str, NDArray]) -> dict[str, float]:
-    """Say how multi-modal demonstrations are.
+def pusht(arrays: Mapping[str, NDArray]) -> dict[str, float]:
+    """Say how multi-modal demonstrations of PushT are.
 
     Args:
-        recipe: What they demonstrate.
-        arrays: The data set: ``terminals``, and ``qpos`` or ``observations`` are looked at.
+        arrays: The data set: ``qpos`` and ``terminals`` are looked at.
 
     Returns:
-        For PushT: ``left_first``, the share of episodes in which the block is first touched on its
-        left, its stem pointing up; and ``contact_entropy``, the entropy of the eighth of the block
-        that is touched first, in bits, 3 at most. For two blocks: ``first_block_first``, the share
-        of episodes in which block 0 is moved before block 1, and ``order_entropy``, in bits, 1 at
-        most. For the ant's four targets: ``order_entropy``, in bits, 4.58 at most. Nothing for
-        other data.
+        ``left_first``, the share of episodes in which the block is first touched on its left, its
+        stem pointing up; and ``contact_entropy``, the entropy of the eighth of the block that is
+        touched first, in bits, 3 at most.
     """
-    if recipe.family == "pusht":
-        places = first_contacts(arrays["qpos"], arrays["terminals"])
-        # Counted from the block's bar, whose middle is its origin, 45 pixels below its centre.
-        x, y = places[:, 0], places[:, 1] - 45
-        sectors = np.floor((np.arctan2(y, x) / (2 * np.pi) % 1) * SECTORS).astype(int) % SECTORS
-        return {
-            "left_first": round(float((x < 0).mean()), 3),
-            "contact_entropy": round(entropy(sectors), 3),
-        }
-    if recipe.family == "two-blocks":
-        first = first_moved(arrays["qpos"], arrays["terminals"])
-        return {
-            "first_block_first": round(float((first == 0).mean()), 3),
-            "order_entropy": round(entropy(first), 3),
-        }
-    if recipe.family == "multimodal-ant":
-        orders = reached_orders(arrays["observations"], arrays["terminals"])
-        return {"order_entropy": round(entropy(orders), 3)}
-    return {}
+    places = first_contacts(arrays["qpos"], arrays["terminals"])
+    # Counted from the block's bar, whose middle is its origin, 45 pixels below its centre.
+    x, y = places[:, 0], places[:, 1] - 45
+    sectors = np.floor((np.arctan2(y, x) / (2 * np.pi) % 1) * SECTORS).astype(int) % SECTORS
+    return {
+        "left_first": round(float((x < 0).mean()), 3),
+        "contact_entropy": round(entropy(sectors), 3),
+    }
+
+
+def two_blocks(arrays: Mapping[str, NDArray]) -> dict[str, float]:
+    """Say how multi-modal demonstrations of two blocks are.
+
+    Args:
+        arrays: The data set: ``qpos`` and ``terminals`` are looked at.
+
+    Returns:
+        ``first_block_first``, the share of episodes in which block 0 is moved before block 1, and
+        ``order_entropy``, in bits, 1 at most.
+    """
+    first = first_moved(arrays["qpos"], arrays["terminals"])
+    return {
+        "first_block_first": round(float((first == 0).mean()), 3),
+        "order_entropy": round(entropy(first), 3),
+    }
+
+
+def multimodal_ant(arrays: Mapping[str, NDArray]) -> dict[str, float]:
+    """Say how multi-modal demonstrations of the ant's four targets are.
+
+    Args:
+        arrays: The data set: ``observations`` and ``terminals`` are looked at.
+
+    Returns:
+        ``order_entropy``, in bits, 4.58 at most.
+    """
+    orders = reached_orders(arrays["observations"], arrays["terminals"])
+    return {"order_entropy": round(entropy(orders), 3)}
 
 
 def reached_orders(observations: NDArray, terminals: NDArray) -> NDArray:

@@ -5,6 +5,7 @@ import numpy as np
 from nfrl.benchmarks.imitation.multimodal_ant import TARGETS, MultimodalAnt
 from nfrl.benchmarks.ogbench.mazes import EXPERT_NOISE, noisy, unit
 from nfrl.collect.expert_policy import load_expert
+from nfrl.collect.recipe import Recipe
 from nfrl.environments.episode import Episode, EpisodeRecorder, retry_seeds, seed_everything
 from nfrl.errors import UserError
 
@@ -14,9 +15,10 @@ ATTEMPTS = 50
 class MultimodalAntCollector:
     """Runs to the targets in an order drawn for each episode."""
 
-    def __init__(self) -> None:
+    def __init__(self, recipe: Recipe):
         self._environment = MultimodalAnt(terminate_at_goal=False)
-        self._policy = load_expert("ant")
+        (expert,) = recipe.experts
+        self._policy = load_expert(expert)
 
     def episode(self, seeds: np.random.SeedSequence, steps: int) -> Episode:
         """Collect one episode; see `nfrl.collect.collectors.Collector`.

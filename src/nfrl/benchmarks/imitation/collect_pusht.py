@@ -22,6 +22,7 @@ from nfrl.benchmarks.imitation.pusht import (
     keypoints,
     open_physics,
 )
+from nfrl.collect.recipe import Recipe
 from nfrl.environments.episode import Episode, EpisodeRecorder, retry_seeds, seed_everything
 
 KEPT_COVERAGE = 0.9
@@ -76,8 +77,11 @@ class Push:
 class PushTCollector:
     """Plans demonstrations of PushT, all of which end with the block on its mark."""
 
+    def __init__(self, recipe: Recipe):
+        """Take the recipe as every collector does; there is nothing in it to choose by."""
+
     def episode(self, seeds: np.random.SeedSequence, steps: int) -> Episode:
-        """Plan one episode; see `nfrl.environments.episode.Collector`.
+        """Plan one episode; see `nfrl.collect.collectors.Collector`.
 
         Attempts that do not cover 0.9 of the mark within the steps are thrown away.
 

@@ -6,19 +6,20 @@ import numpy as np
 from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
 
 from nfrl.benchmarks.imitation.two_blocks import TARGETS, TwoBlocks
+from nfrl.collect.recipe import Recipe
 from nfrl.environments.episode import Episode, EpisodeRecorder, retry_seeds, seed_everything
 
 
 class TwoBlocksCollector:
     """Places one block and then the other, in an order drawn for each episode."""
 
-    def __init__(self) -> None:
+    def __init__(self, recipe: Recipe):
         self._environment = TwoBlocks(terminate_at_goal=False)
         # As in OGBench's play data.
         self._oracle = CubePlanOracle(env=self._environment, noise=0.1, noise_smoothing=0.5)
 
     def episode(self, seeds: np.random.SeedSequence, steps: int) -> Episode:
-        """Collect one episode; see `nfrl.environments.episode.Collector`.
+        """Collect one episode; see `nfrl.collect.collectors.Collector`.
 
         Attempts that do not place both blocks within the steps are thrown away.
 

@@ -4,14 +4,19 @@ The physics, the starts and the score are those of the package ``gym-pusht``. It
 momentum: it moves only while it is pushed, and only along the contact's normal (no friction).
 """
 
+import dataclasses
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from nfrl.errors import UserError
+from nfrl.spec import ActionSpec
+
+Trajectories = TypeVar("Trajectories", bound=Any)
+"""As :class:`nfrl.data.trajectories.Trajectories`; a simulator needs no readers of data."""
 
 SIZE = 512.0
 """Side of the arena, in pixels, the unit of length here."""
@@ -136,3 +141,14 @@ def from_pixels(place: NDArray) -> NDArray:
 def actions_of(recorded: NDArray) -> NDArray:
     """Return actions in [-1, 1] of ones that were recorded as such, or as places in pixels."""
     return from_pixels(recorded) if np.abs(recorded).max() > 2 else recorded
+
+
+def adapt(trajectories: Trajectories) -> Trajectories:
+    """Return demonstrations with actions in [-1, 1]; published ones give places in pixels.
+
+    Args:
+        trajectories: With ``actions``, and the ``spec`` that has their bounds.
+    """
+    actions = actions_of(trajectories.actions)
+    spec = dataclasses.replace(trajectories.spec, action=ActionSpec.unit(actions.shape[1]))
+    return dataclasses.replace(trajectories, actions=actions, spec=spec)

@@ -1,10 +1,18 @@
-"""The mazes' maps (JaxGCRL, Bortkiewicz et al., 2025), their start, and their goals."""
+"""The mazes' maps (JaxGCRL, Bortkiewicz et al., 2025), their start, and their goals.
+
+Listing the tasks reads this, so that importing it imports no JAX.
+"""
+
+from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
 
 CELL = 4.0
 """Side of a cell, in units of length."""
@@ -65,6 +73,8 @@ class Layout:
 
     def cell_of(self, xy: Float[Array, "*batch 2"]) -> Int[Array, "*batch 2"]:
         """Return the (row, column) that a position lies in."""
+        import jax.numpy as jnp
+
         return jnp.floor(xy / CELL + 0.5).astype(jnp.int32)
 
     def _cells(self, kind: str) -> tuple[Cell, ...]:
@@ -114,3 +124,7 @@ HARDEST_MAZE = Layout(
     far=((3, 8), (5, 4), (7, 10)),
 )
 LAYOUTS = {layout.name: layout for layout in (U_MAZE, BIG_MAZE, HARDEST_MAZE)}
+
+ROBOTS = ("point", "ant")
+MAZES = {f"{robot}-{name}": (robot, layout) for robot in ROBOTS for name, layout in LAYOUTS.items()}
+"""Which robot each maze has, and which layout: "point-u-maze", ..., "ant-hardest-maze"."""

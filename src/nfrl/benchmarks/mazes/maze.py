@@ -1,4 +1,4 @@
-"""What a maze is: a robot in a layout; and the names that mazes are known by."""
+"""What a maze is: a robot in a layout."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from nfrl.benchmarks.mazes import pictures
-from nfrl.benchmarks.mazes.layouts import LAYOUTS, Layout
+from nfrl.benchmarks.mazes.layouts import MAZES, Layout
 from nfrl.benchmarks.mazes.point import PointRobot
 from nfrl.errors import unknown_name
 from nfrl.interfaces.explorer import Explorer, Robot
@@ -64,10 +64,6 @@ class Maze:
         return pictures.frame(self.layout)
 
 
-MAZES = tuple(f"{robot}-{layout}" for robot in ("point", "ant") for layout in LAYOUTS)
-"""The mazes' names: "point-u-maze", ..., "ant-hardest-maze"."""
-
-
 def find_maze(name: str) -> Maze:
     """Return the maze of a name.
 
@@ -77,9 +73,8 @@ def find_maze(name: str) -> Maze:
     """
     if name not in MAZES:
         raise unknown_name("maze", name, MAZES)
-    kind, _, layout_name = name.partition("-")
-    layout = LAYOUTS[layout_name]
-    if kind == "ant":
+    robot, layout = MAZES[name]
+    if robot == "ant":
         # Imported here: the point robot needs no simulator.
         from nfrl.benchmarks.mazes.ant import AntRobot
 

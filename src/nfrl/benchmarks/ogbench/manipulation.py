@@ -5,6 +5,9 @@ Source: OGBench (Park et al., 2025), section on data collection; the oracles are
 
 import numpy as np
 from numpy.typing import NDArray
+from ogbench.manipspace.envs.cube_env import CubeEnv
+from ogbench.manipspace.envs.puzzle_env import PuzzleEnv
+from ogbench.manipspace.envs.scene_env import SceneEnv
 from ogbench.manipspace.oracles.markov.button_markov import ButtonMarkovOracle
 from ogbench.manipspace.oracles.markov.cube_markov import CubeMarkovOracle
 from ogbench.manipspace.oracles.markov.drawer_markov import DrawerMarkovOracle
@@ -14,7 +17,7 @@ from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
 from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
 from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
-from nfrl.collect.catalog import Recipe
+from nfrl.collect.recipe import Recipe
 from nfrl.environments.episode import (
     Episode,
     EpisodeRecorder,
@@ -40,13 +43,9 @@ MARKOV_ORACLES = {
 NOISE_FACTORS = np.array([1.0, 1.0, 1.0, 3.0, 10.0])
 MAX_NOISE_LEVEL = 0.1
 
-# The probability that a target is on top of another cube: its range over episodes.
-STACK_RANGES = {
-    "cube-single-v0": (0.0, 0.0),
-    "cube-double-v0": (0.0, 0.25),
-    "cube-triple-v0": (0.05, 0.35),
-    "cube-quadruple-v0": (0.1, 0.5),
-}
+# The probability that a target is on top of another cube: its range over episodes, by the number
+# of cubes where there is nothing else.
+STACK_RANGES = {1: (0.0, 0.0), 2: (0.0, 0.25), 3: (0.05, 0.35), 4: (0.1, 0.5)}
 DEFAULT_STACK_RANGE = (0.5, 0.5)
 
 
@@ -56,16 +55,20 @@ class ManipulationCollector:
     def __init__(self, recipe: Recipe):
         self._recipe = recipe
         self._environment = open_environment(recipe.environment, mode="data_collection")
+        self._is_scene = isinstance(self._environment, SceneEnv)
+        self._is_puzzle = isinstance(self._environment, PuzzleEnv)
+        cubes = self._environment._num_cubes if isinstance(self._environment, CubeEnv) else 0
+        self._stack_range = STACK_RANGES.get(cubes, DEFAULT_STACK_RANGE)
 
     def episode(self, seeds: np.random.SeedSequence, steps: int) -> Episode:
-        """Collect one episode; see `nfrl.environments.episode.Collector`.
+        """Collect one episode; see `nfrl.collect.collectors.Collector`.
 
         In the scene, an episode whose cube gets out of reach is thrown away and redone with the
         next attempt's randomness.
         """
         while True:
             episode = self._attempt(seeds, steps)
-            if self._recipe.environment != "scene-v0" or cube_in_reach(episode["qpos"]):
+            if not self._is_scene or cube_in_reach(episode["qpos"]):
                 return episode
             seeds = retry_seeds(seeds)
 
@@ -73,9 +76,9 @@ class ManipulationCollector:
         rng, reset_seed = seed_everything(seeds)
         environment, noisy = self._environment, self._recipe.kind == "noisy"
         oracles = self._oracles()
-        p_stack = rng.uniform(*STACK_RANGES.get(self._recipe.environment, DEFAULT_STACK_RANGE))
+        p_stack = rng.uniform(*self._stack_range)
         noise = rng.uniform(0.0, MAX_NOISE_LEVEL) * NOISE_FACTORS
-        p_random = 0.2 if self._recipe.environment.startswith("puzzle") else 0.1
+        p_random = 0.2 if self._is_puzzle else 0.1
 
         recorder = EpisodeRecorder()
         observation, info = environment.reset(seed=reset_seed)
@@ -102,7 +105,7 @@ class ManipulationCollector:
 
     def _oracles(self) -> dict:
         environment = self._environment
-        gripper = {"gripper_always_closed": self._recipe.environment.startswith("puzzle")}
+        gripper = {"gripper_always_closed": self._is_puzzle}
         noisy = self._recipe.kind == "noisy"
         settings = {"min_norm": 0.4} if noisy else {"noise": 0.1, "noise_smoothing": 0.5}
         return {

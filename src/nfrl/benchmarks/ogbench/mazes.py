@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nfrl.collect.catalog import Recipe
 from nfrl.collect.expert_policy import load_expert
+from nfrl.collect.recipe import Recipe
 from nfrl.environments.episode import Episode, EpisodeRecorder, open_environment, seed_everything
 
 Cell = tuple[int, int]

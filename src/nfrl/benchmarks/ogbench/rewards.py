@@ -1,15 +1,13 @@
 """Rewards of OGBench's single-task variants, for data that were collected without any."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nfrl.environments.episode import open_environment, seed_everything
 from nfrl.errors import UserError
-
-# What OGBench's relabelling reads: joint positions, and buttons where there are any.
-NEEDED = {"scene": ("qpos", "button_states"), "puzzle": ("button_states",)}
 
 
 def label(
@@ -20,7 +18,8 @@ def label(
     OGBench's own relabelling: minus the number of unfinished subtasks (Park et al., 2025).
 
     Args:
-        environment: The Gymnasium id of a single-task variant: ``scene-singletask-task2-v0``.
+        environment: A single-task variant, as a task names it:
+            ``ogbench:scene-singletask-task2-v0``.
         arrays: A data set's arrays, as :func:`nfrl.data.formats.ogbench.load` returns them.
 
     Returns:
@@ -29,18 +28,28 @@ def label(
     Raises:
         UserError: The data lack the simulator's states.
     """
-    family = environment.split("-")[0]
-    for key in NEEDED.get(family, ("qpos",)):
+    made = open_environment(environment)
+    for key in _needed(made):
         if key not in arrays:
+            made.close()
             raise UserError(
                 f"these data cannot be given rewards: the key {key!r} is missing; data made here "
                 "(nfrl data make) and OGBench's own have it"
             )
     from ogbench.relabel_utils import relabel_dataset
 
-    made = open_environment(environment)
     seed_everything(np.random.SeedSequence(0))
     labelled = dict(arrays)
     relabel_dataset(environment, made, labelled)
     made.close()
     return labelled["rewards"], labelled["masks"]
+
+
+def _needed(made: Any) -> tuple[str, ...]:
+    """Name what OGBench's relabelling reads: buttons where there are any, and joint positions.
+
+    The latter not where buttons are all that there is.
+    """
+    if not hasattr(made, "_num_buttons"):
+        return ("qpos",)
+    return ("qpos", "button_states") if hasattr(made, "_num_cubes") else ("button_states",)

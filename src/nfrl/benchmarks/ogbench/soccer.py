@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nfrl.benchmarks.ogbench.mazes import EXPERT_NOISE, Maze, noisy, unit
-from nfrl.collect.catalog import Recipe
 from nfrl.collect.expert_policy import load_expert
+from nfrl.collect.recipe import Recipe
 from nfrl.environments.episode import Episode, EpisodeRecorder, open_environment, seed_everything
 
 # Where the numbers of the ant stand in an observation: positions, then velocities; the ball's
@@ -29,7 +29,8 @@ class SoccerCollector:
         self._recipe = recipe
         self._environment = open_environment(recipe.environment)
         self._maze = Maze(self._environment)
-        self._is_open = "arena" in recipe.environment
+        # Without walls inside, the straight line is the way.
+        self._is_open = not self._environment.maze_map[1:-1, 1:-1].any()
         walker, dribbler = recipe.experts
         self._walker, self._dribbler = load_expert(walker), load_expert(dribbler)
 

@@ -1,31 +1,12 @@
 """The tasks of OGBench, with the published scores where there are any."""
 
-from collections.abc import Mapping
 from types import MappingProxyType
 
+from nfrl.benchmarks.ogbench.worlds import WORLDS, World
 from nfrl.task import Task
 
-# Episode limits of OGBench's environments.
-HORIZONS = {
-    "pointmaze": 1000,
-    "antmaze": 1000,
-    "humanoidmaze": 2000,
-    "antsoccer": 1000,
-    "cube-single": 200,
-    "cube": 500,
-    "cube-triple": 1000,
-    "cube-quadruple": 1000,
-    "scene": 750,
-    "puzzle": 500,
-    "puzzle-4x5": 1000,
-    "puzzle-4x6": 1000,
-}
-
-ARM = 19
-"""Columns of an observation that are of the arm itself, the first ones."""
-
 # Ghugare and Eysenbach (2025), NF-GCBC: discount, mean success, its deviation over five seeds.
-PAPER = {
+NF_GCBC = {
     "puzzle-3x3-play-v0": (0.97, 0.045, 0.005),
     "scene-play-v0": (0.97, 0.420, 0.008),
     "cube-single-play-v0": (0.97, 0.795, 0.109),
@@ -37,67 +18,8 @@ PAPER = {
     "antsoccer-arena-stitch-v0": (0.97, 0.643, 0.016),
 }
 
-# The same data family without a figure in the paper; the code's discount.
-OTHERS = (
-    *(f"pointmaze-{size}-{kind}-v0" for size in ("medium", "large", "giant", "teleport")
-      for kind in ("navigate", "stitch")),
-    *(f"{name}-noisy-v0" for name in ("cube-single", "cube-double", "scene", "puzzle-3x3")),
-    *(f"cube-{number}-{kind}-v0" for number in ("triple", "quadruple")
-      for kind in ("play", "noisy")),
-    *(f"puzzle-{size}-{kind}-v0" for size in ("4x4", "4x5", "4x6") for kind in ("play", "noisy")),
-)  # fmt: skip
-
-
-def _task(name: str) -> Task:
-    discount, mean, deviation = PAPER.get(name, (0.97, None, None))
-    *family, _, version = name.split("-")
-    return Task(
-        name=name,
-        suite="gcbc",
-        environment="-".join((*family, version)),
-        discount=discount,
-        horizon=_horizon(name),
-        goal_columns=_goal_columns(name),
-        published={} if mean is None else {"nf-gcbc": mean},
-        published_std={} if deviation is None else {"nf-gcbc": deviation},
-    )
-
-
-def _goal_columns(name: str) -> tuple[int, ...]:
-    """Return the columns of x and y in mazes; of the ball; of all that an arm can move."""
-    environment, size, *_ = name.split("-")
-    if environment == "antsoccer":
-        return (15, 16)
-    if environment.endswith("maze"):
-        return (0, 1)
-    if environment == "scene":
-        return (*range(ARM, ARM + 3), *(28, 29, 32, 33), 36, 38)
-    if environment == "puzzle":  # each button: its two states, its position and velocity
-        rows, columns = map(int, size.split("x"))
-        return tuple(ARM + 4 * i + j for i in range(rows * columns) for j in range(2))
-    cubes = 1 + ("single", "double", "triple", "quadruple").index(size)
-    return tuple(ARM + 9 * i + j for i in range(cubes) for j in range(3))
-
-
-def _horizon(name: str) -> int:
-    longest = max((key for key in HORIZONS if name.startswith(key)), key=len)
-    return HORIZONS[longest]
-
-
-GCBC: Mapping[str, Task] = MappingProxyType({name: _task(name) for name in (*PAPER, *OTHERS)})
-"""Every goal-conditioned task, by name; those of the paper first."""
-
-
-# Offline RL, six environments of five tasks each: the discount of the paper's commands.
-SINGLE_TASK_DATA = (
-    "puzzle-3x3-play-v0",
-    "scene-play-v0",
-    "cube-single-play-v0",
-    "antmaze-large-navigate-v0",
-    "humanoidmaze-medium-navigate-v0",
-    "antsoccer-arena-navigate-v0",
-)
 SINGLE_TASK_DISCOUNT = 0.995
+"""Of the paper's commands for offline RL."""
 
 # NF-RLBC: Ghugare and Eysenbach (2025), means over five seeds, where the paper names a number.
 NF_RLBC = {
@@ -119,33 +41,67 @@ FQL = {
     ("antsoccer-arena-navigate-v0", 4): (0.39, 0.06),
 }
 
+GOALS = 5
+"""Evaluation goals of every environment."""
 
-def _single_task(data: str, number: int) -> Task:
-    *family, kind, version = data.split("-")
-    singletask = f"singletask-task{number}"
-    published, deviation = {}, {}
-    if (data, number) in NF_RLBC:
-        published["nf-rlbc"] = NF_RLBC[data, number]
-    if (data, number) in FQL:
-        published["fql"], deviation["fql"] = FQL[data, number]
+
+def _goal_conditioned(world: World, kind: str) -> Task:
+    name = f"{world.name}-{kind}-v0"
+    discount, mean, deviation = NF_GCBC.get(name, (world.discount, None, None))
     return Task(
-        name="-".join((*family, kind, singletask, version)),
-        suite="offline-rl",
-        environment="-".join((*family, singletask, version)),
+        name=name,
+        family="gcbc",
+        environment=f"ogbench:{world.name}-v0",
+        discount=discount,
+        horizon=world.horizon,
+        goals=GOALS,
+        goal_columns=world.goal_columns,
+        place_columns=world.place_columns,
+        tags=world.tags,
+        published={} if mean is None else {"nf-gcbc": mean},
+        published_std={} if deviation is None else {"nf-gcbc": deviation},
+    )
+
+
+def _single_task(world: World, kind: str, number: int | None) -> Task:
+    """Return one goal as a task of its own; without a number it is the environment's default."""
+    variant = "singletask" if number is None else f"singletask-task{number}"
+    data = f"{world.name}-{kind}-v0"
+    goal = data, number or world.default_task
+    published, deviation = {}, {}
+    if goal in NF_RLBC:
+        published["nf-rlbc"] = NF_RLBC[goal]
+    if goal in FQL:
+        published["fql"], deviation["fql"] = FQL[goal]
+    return Task(
+        name=f"{world.name}-{kind}-{variant}-v0",
+        family="offline-rl",
+        environment=f"ogbench:{world.name}-{variant}-v0",
         discount=SINGLE_TASK_DISCOUNT,
-        horizon=_horizon(data),
+        horizon=world.horizon,
         goals=1,
-        data=data,
+        dataset=data,
+        place_columns=world.place_columns,
         rewards=True,
+        label="nfrl.benchmarks.ogbench.rewards:label",
+        tags=world.tags,
         published=published,
         published_std=deviation,
     )
 
 
-OFFLINE_RL: Mapping[str, Task] = MappingProxyType(
+TASKS = MappingProxyType(
     {
         task.name: task
-        for task in (_single_task(data, n) for data in SINGLE_TASK_DATA for n in range(1, 6))
+        for task in (
+            *(_goal_conditioned(world, kind) for world in WORLDS for kind in world.data),
+            *(
+                _single_task(world, kind, number)
+                for world in WORLDS
+                for kind in world.data
+                for number in (None, *range(1, GOALS + 1))
+            ),
+        )
     }
 )
-"""Every task with rewards, by name: five goals of each environment, each as a task of its own."""
+"""Every data set with states, goal-conditioned; then each goal of it as a task with rewards."""
