@@ -16,7 +16,7 @@ from nfrl.collect import expert_policy
 from nfrl.collect.expert_policy import find_expert, load_expert, read_expert, read_record
 from nfrl.collect.expert_score import score, walk
 from nfrl.environments.locomotion import BODIES, Locomotion, body
-from nfrl.environments.locomotion_pool import Pool
+from nfrl.environments.locomotion_pool import BodyPool
 from nfrl.errors import UserError
 from nfrl.runs.folder import RunFolder
 from nfrl.training.experts import EXPERTS, ExpertTraining, train_expert, write_expert
@@ -93,7 +93,7 @@ def test_an_episode_ends_for_good_or_is_broken_off():
 
 def test_the_same_steps_in_this_process_and_in_two():
     short = dataclasses.replace(ANT, episode_steps=4)
-    with Pool(short, 3, 0, seed=5) as here, Pool(short, 3, 2, seed=5) as there:
+    with BodyPool(short, 3, 0, seed=5) as here, BodyPool(short, 3, 2, seed=5) as there:
         actions = np.random.default_rng(0).uniform(-1, 1, (6, 3, 8)).astype(np.float32)
         for period in (0, 1):
             np.testing.assert_array_equal(here.reset(period), there.reset(period))
@@ -103,12 +103,13 @@ def test_the_same_steps_in_this_process_and_in_two():
                     assert ours.dtype == theirs.dtype == np.float32
                     np.testing.assert_array_equal(ours, theirs)
         assert (one.masks == 1).all()  # Broken off is not fallen.
-        processes = list(there._processes)
-    assert not any(process.is_alive() for process in processes)
+        processes = list(there._pool._workers)
+        assert len(processes) == 2
+    assert all(process.poll() is not None for process in processes)
 
 
 def test_the_next_episode_begins_where_one_is_over():
-    with Pool(dataclasses.replace(ANT, episode_steps=2), 1, 0, seed=0) as pool:
+    with BodyPool(dataclasses.replace(ANT, episode_steps=2), 1, 0, seed=0) as pool:
         first = pool.reset(0)
         one = pool.step(np.zeros((1, 8)))
         np.testing.assert_array_equal(one.next_observations, one.observations)

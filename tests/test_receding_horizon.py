@@ -138,6 +138,7 @@ class Corridors:
         self.observations = np.zeros((slots, 1), np.float32)
         self.goals, self.actions = np.empty((slots, 0), np.float32), np.zeros((slots, 5))
         self.done, self.success = np.zeros((2, slots), bool)
+        self.rewards, self.low, self.high = np.zeros(slots), -np.inf, np.inf
         self.scores = np.full(slots, np.nan)
         self.taken = [[] for _ in range(slots)]
 
@@ -163,7 +164,7 @@ def test_rows_without_an_episode_make_none_plan(monkeypatch):
         return call
 
     monkeypatch.setattr(receding_horizon, "_compiled", counted)
-    task = Task("corridors", "imitation", "none", 0.99, 20, goals=1)
+    task = Task("corridors", "imitation", None, 0.99, 20, goals=1)
 
     def taken(*ends):
         pool, schedule = Corridors(ends), [rollout.Episode(1, i) for i in range(len(ends))]

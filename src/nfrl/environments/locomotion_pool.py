@@ -1,18 +1,16 @@
 """Many bodies stepped together, in this process or in several, with the same outcome."""
 
-import contextlib
-import itertools
-import multiprocessing
-import signal
-from multiprocessing.connection import Connection
+import dataclasses
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nfrl.environments.locomotion import Body, Locomotion
-from nfrl.errors import UserError
+from nfrl.environments.pool import Pool
+from nfrl.environments.worker import RESET, STEP, Arrays, Layout
 
 
 class Outcome(NamedTuple):
@@ -32,54 +30,59 @@ class Outcome(NamedTuple):
     masks: NDArray
 
 
-class Bodies:
-    """Some environments of a pool, in the process that steps them.
+class BodySlot:
+    """One environment of a pool.
 
     Episode e of environment i in period p depends on the seed, i, p and e, and on its actions.
+    ``RESET`` begins the period of ``periods``; ``STEP`` takes ``actions``, and begins the next
+    episode where one is over.
 
     Args:
         body: What moves.
-        indices: Which environments of the pool these are.
+        index: Which environment of the pool this is.
         seed: Of the pool.
     """
 
-    def __init__(self, body: Body, indices: range, seed: int):
-        self._indices = indices
-        self._seed = seed
-        self._environments = [Locomotion(body) for _ in indices]
-        self._period = 0
-        self._episodes = [0] * len(indices)
-        self.observation_dim = self._environments[0].observation_dim
-        self.action_dim = self._environments[0].action_dim
+    def __init__(self, body: Body, index: int, seed: int):
+        self._environment = Locomotion(body)
+        self._index, self._seed = index, seed
+        self._period, self._episode = 0, 0
+        observation = ((self._environment.observation_dim,), "float32")
+        self.layout: Layout = {
+            "periods": ((), "int64"),
+            "actions": ((self._environment.action_dim,), "float32"),
+            "next_observations": observation,
+            "observations": observation,
+            "rewards": ((), "float32"),
+            "masks": ((), "float32"),
+        }
+        self.facts: Mapping[str, Any] = {}
 
-    def reset(self, period: int) -> NDArray:
-        """Begin a period, all episodes anew; return the observations (n, d)."""
-        self._period = period
-        self._episodes = [0] * len(self._indices)
-        return np.stack([self._begin(place) for place in range(len(self._indices))])
+    def play(self, command: int, arrays: Arrays) -> None:
+        """Begin a period or take a step."""
+        if command == RESET:
+            self._period, self._episode = int(arrays["periods"]), 0
+            arrays["observations"][...] = self._begin()
+            return
+        following, reward, final, over = self._environment.step(arrays["actions"].copy())
+        self._episode += over
+        arrays["next_observations"][...] = following
+        arrays["observations"][...] = self._begin() if over else following
+        arrays["rewards"][...] = reward
+        arrays["masks"][...] = 1.0 - final
 
-    def step(self, actions: NDArray) -> Outcome:
-        """Take one step in each; begin the next episode where one is over."""
-        rows = []
-        for place, (environment, action) in enumerate(
-            zip(self._environments, actions, strict=True)
-        ):
-            following, reward, final, over = environment.step(action)
-            if over:
-                self._episodes[place] += 1
-            observation = self._begin(place) if over else following
-            rows.append((following, observation, reward, 1.0 - final))
-        return Outcome(*(np.asarray(column, np.float32) for column in zip(*rows, strict=True)))
-
-    def _begin(self, place: int) -> NDArray:
-        key = (self._indices[place], self._period, self._episodes[place])
-        return self._environments[place].reset(np.random.SeedSequence(self._seed, spawn_key=key))
+    def _begin(self) -> NDArray:
+        key = (self._index, self._period, self._episode)
+        return self._environment.reset(np.random.SeedSequence(self._seed, spawn_key=key))
 
 
-class Pool:
-    """The environments of a pool, each worker process with its share.
+def make_slots(indices: Sequence[int], body: Mapping[str, Any], seed: int) -> list[BodySlot]:
+    """Make the environments of these numbers; ``body`` holds the fields of a :class:`Body`."""
+    return [BodySlot(Body(**body), index, seed) for index in indices]
 
-    Use as a context manager; leaving it ends the workers.
+
+class BodyPool:
+    """Many bodies; use as a context manager.
 
     Args:
         body: What moves.
@@ -87,40 +90,22 @@ class Pool:
         workers: Processes; 0 to step in this one.
         seed: Non-negative.
 
+    Attributes:
+        observation_dim: Width of an observation.
+        action_dim: Width of an action.
+
     Raises:
-        UserError: A worker failed, here or later.
+        WorkerError: A worker failed, here or later.
     """
 
     def __init__(self, body: Body, environments: int, workers: int, seed: int):
-        self._local: Bodies | None = None
-        self._connections: list[Connection] = []
-        self._processes: list[multiprocessing.process.BaseProcess] = []
-        self._shares: list[slice] = []
-        if workers == 0:
-            self._local = Bodies(body, range(environments), seed)
-            self.observation_dim = self._local.observation_dim
-            self.action_dim = self._local.action_dim
-            return
-        bounds = np.linspace(0, environments, min(workers, environments) + 1).astype(int)
-        context = multiprocessing.get_context("spawn")
-        try:
-            for first, last in itertools.pairwise(bounds.tolist()):
-                ours, theirs = context.Pipe()
-                share = range(first, last)
-                process = context.Process(target=_serve, args=(theirs, body, share, seed))
-                process.daemon = True
-                process.start()
-                theirs.close()
-                self._shares.append(slice(share.start, share.stop))
-                self._connections.append(ours)
-                self._processes.append(process)
-            sizes = [np.frombuffer(self._receive(each), np.int64) for each in self._connections]
-        except BaseException:
-            self.close()
-            raise
-        self.observation_dim, self.action_dim = map(int, sizes[0])
+        arguments = {"body": dataclasses.asdict(body), "seed": seed}
+        maker = "nfrl.environments.locomotion_pool:make_slots"
+        self._pool = Pool(maker, arguments, environments, workers)
+        self.observation_dim: int = self._pool.arrays["observations"].shape[1]
+        self.action_dim: int = self._pool.arrays["actions"].shape[1]
 
-    def __enter__(self) -> "Pool":
+    def __enter__(self) -> "BodyPool":
         return self
 
     def __exit__(
@@ -129,73 +114,22 @@ class Pool:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        self._pool.close()
 
     def reset(self, period: int) -> NDArray:
         """Begin a period, all episodes anew; return the observations (n, d) float32."""
-        if self._local is not None:
-            return self._local.reset(period)
-        for connection in self._connections:
-            connection.send_bytes(b"r" + np.int64(period).tobytes())
-        return np.concatenate(
-            [
-                np.frombuffer(self._receive(each), np.float32).reshape(-1, self.observation_dim)
-                for each in self._connections
-            ]
-        )
+        self._pool.arrays["periods"][:] = period
+        self._pool.commands[:] = RESET
+        self._pool.round()
+        return self._pool.arrays["observations"].copy()
 
     def step(self, actions: NDArray) -> Outcome:
         """Take one step in each environment.
 
         Args:
-            actions: (n, a) float32, in [-1, 1].
+            actions: (n, a), in [-1, 1].
         """
-        if self._local is not None:
-            return self._local.step(actions)
-        for connection, share in zip(self._connections, self._shares, strict=True):
-            connection.send_bytes(b"s" + np.ascontiguousarray(actions[share], np.float32).tobytes())
-        rows = np.concatenate(
-            [
-                np.frombuffer(self._receive(each), np.float32).reshape(
-                    -1, 2 * self.observation_dim + 2
-                )
-                for each in self._connections
-            ]
-        )
-        d = self.observation_dim
-        return Outcome(rows[:, :d], rows[:, d : 2 * d], rows[:, -2], rows[:, -1])
-
-    def close(self) -> None:
-        """End the workers. May be called twice."""
-        for connection in self._connections:
-            connection.close()
-        for process in self._processes:
-            process.join(timeout=5)
-            if process.is_alive():
-                process.kill()
-                process.join()
-        self._connections, self._processes = [], []
-
-    def _receive(self, connection: Connection) -> bytes:
-        try:
-            return connection.recv_bytes()
-        except (EOFError, ConnectionError) as error:
-            raise UserError("a worker process died (out of memory?); try fewer workers") from error
-
-
-def _serve(connection: Connection, body: Body, share: range, seed: int) -> None:
-    """Step a share of the environments until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent hears Ctrl-C and ends its workers.
-    bodies = Bodies(body, share, seed)
-    connection.send_bytes(np.array([bodies.observation_dim, bodies.action_dim]).tobytes())
-    with contextlib.suppress(EOFError, ConnectionError):
-        while True:
-            message = connection.recv_bytes()
-            if message[:1] == b"r":
-                period = int(np.frombuffer(message[1:], np.int64)[0])
-                connection.send_bytes(bodies.reset(period).tobytes())
-            else:
-                actions = np.frombuffer(message[1:], np.float32).reshape(len(share), -1)
-                outcome = bodies.step(actions)
-                rows = [each.reshape(len(share), -1) for each in outcome]
-                connection.send_bytes(np.concatenate(rows, axis=1).tobytes())
+        self._pool.arrays["actions"][:] = actions
+        self._pool.commands[:] = STEP
+        self._pool.round()
+        return Outcome(*(self._pool.arrays[name].copy() for name in Outcome._fields))

@@ -1,4 +1,4 @@
-"""The parent's side of the worker processes: start them, run rounds, end them."""
+"""The one pool of worker processes: start them, play rounds, end them."""
 
 import contextlib
 import dataclasses
@@ -7,14 +7,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-import numpy as np
-
-from nfrl.environments.worker import FAILED, IDLE, READY, Config, shared_arrays
+from nfrl.environments import worker
+from nfrl.environments.worker import FAILED, IDLE, READY, REFUSED, Arrays, Config
 from nfrl.errors import UserError
-from nfrl.task import Task
 
 
 class WorkerError(UserError):
@@ -28,71 +28,77 @@ class WorkerError(UserError):
 
 
 class Pool:
-    """Environment slots in worker processes, stepped together.
+    """Slots that are played together, in worker processes or in this one.
 
-    A worker is a fresh interpreter that knows nothing of the caller's: no JAX, no re-run of the
-    caller's main module (so scripts need no ``if __name__ == "__main__"``), one thread for linear
-    algebra. Use as a context manager; leaving it ends the workers, whatever happened.
+    What a slot is, its maker says (:class:`nfrl.environments.worker.Slot`). A slot's outcome must
+    not depend on who its neighbours are; then it does not depend on the number of workers either.
+
+    A worker is a fresh interpreter that knows nothing of the caller's but ``sys.path`` and the
+    working folder: no JAX, no re-run of the caller's main module (so scripts need no
+    ``if __name__ == "__main__"``), one thread for linear algebra. Use as a context manager; leaving
+    it ends the workers, whatever happened.
 
     Args:
-        task: Whose environment to make.
-        slots: How many environments.
-        workers: How many processes; no more than slots are started.
-        seed: The evaluation's seed, >= 0.
-        every: Draw a frame every so many steps; 0 for never.
+        maker: ``package.module:function``, called with a worker's slots' numbers and with
+            ``arguments``; it returns the slots.
+        arguments: JSON can say them.
+        slots: How many.
+        workers: How many processes; no more than slots are started; 0 to play in this one.
+        pictures: Whether slots draw; without, MuJoCo needs no graphics library.
 
     Attributes:
-        commands: (slots,) what each slot does in the next round: IDLE, STEP or RESET.
-        task_ids: (slots,) the goal to reset to, from 1.
-        episodes: (slots,) the episode to reset to, among those of its goal.
-        actions: (slots, act) float32, in [-1, 1].
-        observations: (slots, obs) float32.
-        goals: (slots, goal) float32; of width 0 where the task has only one.
-        goal_xy: (slots, 2) float32, NaN outside mazes.
-        done: (slots,) whether the environment ended the episode.
-        success: (slots,) whether the goal is reached.
-        scores: (slots,) how far the episode has come, NaN where the environment does not say.
-        modes: (slots,) which of several ways it goes, -1 where the environment does not say.
-        frames: (slots, 200, 200, 3) uint8, each slot's last drawn frame; only with ``every``.
+        arrays: What the slots' layout says, each with a first axis for slots.
+        commands: (slots,) uint8, what each does in the next round.
+        facts: What the slots say of themselves.
 
     Raises:
         WorkerError: A worker failed or died, here or in ``round``.
     """
 
-    def __init__(self, task: Task, slots: int, workers: int, *, seed: int = 0, every: int = 0):
-        workers = min(workers, slots)
+    def __init__(
+        self,
+        maker: str,
+        arguments: Mapping[str, Any],
+        slots: int,
+        workers: int,
+        *,
+        pictures: bool = False,
+    ):
+        self._workers: list[subprocess.Popen] = []
+        self._shares: list[slice] = []
+        self._here: list[tuple[worker.Slot, Arrays]] = []
+        self._directory: tempfile.TemporaryDirectory | None = None
+        self.facts: Mapping[str, Any]
+        if workers == 0:
+            made = worker.make(maker, range(slots), arguments)
+            self.arrays = worker.make_arrays(made[0].layout, slots)
+            self._here = [(slot, worker.rows(self.arrays, i)) for i, slot in enumerate(made)]
+            self.facts = made[0].facts
+        else:
+            self._begin(maker, arguments, slots, min(workers, slots), pictures)
+        self.commands = self.arrays["commands"]
+
+    def _begin(
+        self, maker: str, arguments: Mapping[str, Any], slots: int, workers: int, pictures: bool
+    ) -> None:
         # Memory-backed where there is such a place: nothing here is meant for a disk.
         place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self._directory = tempfile.TemporaryDirectory(
             prefix="nfrl-", dir=place, ignore_cleanup_errors=True
         )
-        configs = [
-            Config(task.environment, slots, first, workers, seed, self._directory.name, every)
-            for first in range(workers)
-        ]
-        self._workers: list[subprocess.Popen] = []
-        self._shares = [slice(first, None, workers) for first in range(workers)]
+        shared = self._directory.name
         try:
-            for config in configs:
-                self._workers.append(_start(config))
-            sizes = [self._await_sizes(worker) for worker in self._workers]
-            arrays = shared_arrays(configs[0], *sizes[0], create=True)
+            for first in range(workers):
+                config = Config(maker, arguments, slots, first, workers, shared)
+                self._workers.append(_start(config, pictures))
+                self._shares.append(slice(first, None, workers))
+            told = [self._await_line(each) for each in self._workers]
+            self.arrays = worker.make_arrays(told[0]["layout"], slots, shared, create=True)
+            self.facts = told[0]["facts"]
             self._exchange(self._workers)
         except BaseException:
             self.close()
             raise
-        self.commands = arrays["commands"]
-        self.task_ids = arrays["task_ids"]
-        self.episodes = arrays["episodes"]
-        self.actions = arrays["actions"]
-        self.observations = arrays["observations"]
-        self.goals = arrays["goals"]
-        self.goal_xy = arrays["goal_xy"]
-        self.done = arrays["done"]
-        self.success = arrays["success"]
-        self.scores = arrays["scores"]
-        self.modes = arrays["modes"]
-        self.frames = arrays.get("frames", np.empty(0, np.uint8))
 
     def __enter__(self) -> "Pool":
         return self
@@ -107,65 +113,75 @@ class Pool:
 
     def round(self) -> None:
         """Let every slot do what its command says, and wait for all."""
+        worker.play(self._here)
         self._exchange(
             [
-                worker
-                for worker, share in zip(self._workers, self._shares, strict=True)
+                each
+                for each, share in zip(self._workers, self._shares, strict=True)
                 if (self.commands[share] != IDLE).any()
             ]
         )
 
     def close(self) -> None:
         """End the workers and remove what they shared. May be called twice."""
-        for worker in self._workers:
-            assert worker.stdin is not None
+        for each in self._workers:
+            assert each.stdin is not None
             with contextlib.suppress(OSError):
-                worker.stdin.close()
-        for worker in self._workers:
+                each.stdin.close()
+        for each in self._workers:
             try:
-                worker.wait(timeout=2)
+                each.wait(timeout=2)
             except subprocess.TimeoutExpired:  # in a long compilation, perhaps
-                worker.kill()
-                worker.wait()
-            assert worker.stdout is not None
-            worker.stdout.close()
+                each.kill()
+                each.wait()
+            assert each.stdout is not None
+            each.stdout.close()
         self._workers.clear()
-        self._directory.cleanup()
+        self._shares.clear()
+        self._here.clear()
+        if self._directory is not None:
+            self._directory.cleanup()
 
     def _exchange(self, workers: list[subprocess.Popen]) -> None:
-        for worker in workers:
-            assert worker.stdin is not None
+        for each in workers:
+            assert each.stdin is not None
             # A worker that has died says so when its answer is read.
             with contextlib.suppress(BrokenPipeError):
-                os.write(worker.stdin.fileno(), b"\n")
-        for worker in workers:
-            self._await(worker)
+                os.write(each.stdin.fileno(), b"\n")
+        for each in workers:
+            self._await(each)
 
-    def _await_sizes(self, worker: subprocess.Popen) -> list[int]:
-        self._await(worker)
-        assert worker.stdout is not None
-        return json.loads(worker.stdout.readline())
+    def _await_line(self, each: subprocess.Popen) -> dict[str, Any]:
+        self._await(each)
+        assert each.stdout is not None
+        return json.loads(each.stdout.readline())
 
-    def _await(self, worker: subprocess.Popen) -> None:
-        assert worker.stdout is not None
-        answer = os.read(worker.stdout.fileno(), 1)
+    def _await(self, each: subprocess.Popen) -> None:
+        assert each.stdout is not None
+        answer = os.read(each.stdout.fileno(), 1)
         if answer == READY:
             return
-        if answer == FAILED:
-            details = worker.stdout.read().decode(errors="replace").strip()
+        if answer in (FAILED, REFUSED):
+            details = each.stdout.read().decode(errors="replace").strip()
+            if answer == REFUSED:
+                raise WorkerError(details)
             last = details.rsplit("\n", 1)[-1]
             raise WorkerError(f"an environment worker failed: {last}", details)
-        raise WorkerError(f"an environment worker died (exit status {worker.wait()})")
+        status = each.wait()
+        hint = "; out of memory? try fewer workers" if status == -9 else ""
+        raise WorkerError(f"an environment worker died (exit status {status}{hint})")
 
 
-def _start(config: Config) -> subprocess.Popen:
+def _start(config: Config, pictures: bool = False) -> subprocess.Popen:
+    # The working folder last: what a user keeps there is found, and hides nothing.
+    path = [str(Path(place).absolute()) for place in (*sys.path, "")]
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(str(Path(place).absolute()) for place in sys.path),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         # Without pictures MuJoCo needs no graphics library, and must not fail for want of one.
-        "MUJOCO_GL": _graphics() if config.every else "disable",
+        "MUJOCO_GL": _graphics() if pictures else "disable",
     }
     environment.pop("PYOPENGL_PLATFORM", None)  # follows MUJOCO_GL
     return subprocess.Popen(

@@ -7,30 +7,49 @@ random actions to settle) and NumPy's global one (resets and teleports of the ma
 """
 
 import copy
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
+from numpy.typing import NDArray
 
-from nfrl.benchmarks import imitation as simulators
+from nfrl.environments.adapters import Adapter, Answer, read_layout
+from nfrl.environments.episode_pool import FRAME
+from nfrl.environments.make import make_environment, read_actions
+from nfrl.environments.worker import RESET, Arrays, Layout
+from nfrl.errors import UserError
 
 # The model's arrays that OGBench's environments write to after compilation: the damping of locked
 # drawers and windows, the places of targets, colours. Slots that share a model keep their own.
 MUTABLE = ("dof_damping", "geom_pos", "geom_rgba", "mat_rgba", "site_pos")
 
 
-class Slot:
+class NoGraphics(Exception):
+    """MuJoCo cannot draw in this process."""
+
+
+class EpisodeSlot:
     """One environment, with all the state that its episodes depend on.
 
+    ``RESET`` begins the episode of ``task_ids`` and ``episodes``, ``STEP`` takes ``actions``; the
+    arrays are those of :class:`nfrl.environments.episode_pool.EpisodePool`.
+
     Args:
-        environment: The unwrapped environment.
+        adapter: Of the environment.
+        seed: The evaluation's seed, >= 0.
+        every: Draw a frame at every so many steps; 0 for never.
         model: The compiled MuJoCo model where other slots use the same one, else None.
     """
 
-    def __init__(self, environment: gymnasium.Env, model: Any = None):
-        self.environment = environment
+    def __init__(self, adapter: Adapter, seed: int, every: int = 0, model: Any = None):
+        self.environment = adapter.environment
         self.time = 0
+        self.layout: Layout = {}
+        self.facts: dict[str, Any] = {}
+        self._adapter = adapter
+        self._seed = seed
+        self._every = every
         self._bits = np.random.MT19937(0)
         self._shared = [] if model is None else [getattr(model, name) for name in MUTABLE]
         self._own = [array.copy() for array in self._shared]
@@ -44,85 +63,189 @@ class Slot:
         for shared, own in zip(self._shared, self._own, strict=True):
             own[:] = shared
 
-    def reset(
-        self, seed: int, task_id: int, episode: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def reset(self, task_id: int, episode: int) -> tuple[NDArray, NDArray, NDArray]:
         """Begin an episode.
 
         Args:
-            seed: The evaluation's seed, >= 0.
             task_id: The goal, from 1.
             episode: The episode's number among those of this goal, >= 0.
 
         Returns:
-            The observation (obs,), the goal as an observation (obs,), of width 0 where a task has
-            only one, and the goal's place in a maze (2,), NaN elsewhere.
+            The observation (obs,), the goal (goal,) and its place (2,), as ``Adapter.reset`` does.
         """
-        words = np.random.SeedSequence([seed, task_id, episode])
+        words = np.random.SeedSequence([self._seed, task_id, episode])
         reset_seed, action_seed = (int(word) for word in words.generate_state(2))
         self._bits = np.random.MT19937(words)
         self._swap_in()
         self.environment.action_space.seed(action_seed)
-        observation, info = self.environment.reset(seed=reset_seed, options={"task_id": task_id})
+        if self.environment is not self.environment.unwrapped:  # a wrapper may have its own
+            self.environment.unwrapped.action_space.seed(action_seed)
+        begun = self._adapter.reset(reset_seed, task_id)
         self._swap_out()
         self.time = 0
-        goal_xy = np.asarray(getattr(self.environment, "cur_goal_xy", (np.nan, np.nan)))
-        return observation, info["goal"], goal_xy
+        return begun
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, bool, bool, float, int]:
-        """Take one step.
-
-        Args:
-            action: (act,), in [-1, 1].
-
-        Returns:
-            The observation (obs,), whether the environment ended the episode, whether the goal is
-            reached now, the score by now, NaN where the environment gives none, and the way that
-            the episode goes, -1 where it gives none or that is still open.
-        """
+    def step(self, action: NDArray) -> Answer:
+        """Take one step with an action (act,) in the environment's units."""
         self._swap_in()
-        observation, _, terminated, truncated, info = self.environment.step(action)
+        answer = self._adapter.step(action)
         self._swap_out()
         self.time += 1
-        ended, success = bool(terminated or truncated), bool(info["success"])
-        score, mode = float(info.get("score", np.nan)), int(info.get("mode", -1))
-        return observation, ended, success, score, mode
+        return answer
 
-    def render(self) -> np.ndarray:
-        """Draw the present state: (200, 200, 3) uint8."""
+    def play(self, command: int, arrays: Arrays) -> None:
+        """Begin an episode or take a step, and say what came of it."""
+        if command == RESET:
+            observation, goal, goal_xy = self.reset(
+                int(arrays["task_ids"]), int(arrays["episodes"])
+            )
+            arrays["goal_xy"][...] = goal_xy
+            answer = Answer(observation, goal, 0.0, False, False, False, float("nan"), -1)
+        else:
+            answer = self.step(arrays["actions"].copy())
+        done = answer.terminated or answer.truncated
+        arrays["observations"][...] = answer.observation
+        if answer.goal is not None:
+            arrays["goals"][...] = answer.goal
+        arrays["rewards"][...] = answer.reward
+        arrays["done"][...] = done
+        arrays["success"][...] = answer.success
+        arrays["scores"][...] = answer.score
+        arrays["modes"][...] = answer.mode
+        if self._every and (self.time % self._every == 0 or done or answer.success):
+            arrays["frames"][...] = fit(self.render())
+
+    def render(self) -> Any:
+        """Draw the present state, as the environment does it."""
         self._swap_in()
-        environment: Any = self.environment
-        model = getattr(environment, "_model", getattr(environment, "model", None))
-        if model is not None:  # MuJoCo's
+        environment: Any = self.environment.unwrapped
+        model: Any = getattr(environment, "_model", getattr(environment, "model", None))
+        if hasattr(model, "light_castshadow"):  # MuJoCo's
             model.light_castshadow[:] = 0  # in software, shadows would take most of the time
-        return environment.render()
+        return self.environment.render()
 
 
-def make_slots(environment: str, count: int) -> list[Slot]:
-    """Make ``count`` slots of the environment with this Gymnasium id.
+def make_slots(
+    indices: Sequence[int],
+    environment: str,
+    observation_keys: Sequence[str] = (),
+    goals: int = 1,
+    seed: int = 0,
+    every: int = 0,
+) -> list[EpisodeSlot]:
+    """Make slots of an environment, one for each index.
 
-    The mazes are built anew for each (10 ms). Compiling a manipulation environment takes most of a
-    second and its model 63 MB, nearly all of it meshes and textures that never change; so one is
-    compiled, and the others are copies of all but the model.
+    Mazes are built anew for each (10 ms). Compiling one of OGBench's manipulation environments
+    takes most of a second and its model 63 MB, nearly all of it meshes and textures that never
+    change; so one is compiled, and the others are copies of all but the model.
+
+    Args:
+        indices: Their numbers in the pool, on which nothing depends.
+        environment: Its reference, see :mod:`nfrl.environments.make`.
+        observation_keys: Of an environment that observes a dictionary, what makes an observation.
+        goals: How many goals the task has.
+        seed: The evaluation's seed, >= 0.
+        every: Draw a frame at every so many steps; 0 for never.
+
+    Raises:
+        UserError: It cannot be made, or its spaces are none that can be learnt in, or it draws
+            nothing.
+        NoGraphics: It is to be drawn, and MuJoCo cannot.
     """
-    first = make_environment(environment)
-    if not hasattr(first, "_mjcf_model"):
-        return [Slot(first), *(Slot(make_environment(environment)) for _ in range(count - 1))]
-    first.reset(seed=0, options={"task_id": 1})  # compiles
-    space = first.action_space
-    if isinstance(getattr(type(first), "action_space", None), property):
-        # The property makes a new, unseeded space at every look; resets draw from it.
-        type(first).action_space = space
-    model = first._model
-    return [Slot(first, model), *(Slot(_twin(first), model) for _ in range(count - 1))]
+    try:
+        first = make_environment(environment, pictures=every > 0)
+    except UserError:
+        if every:
+            _check_graphics()  # MuJoCo cannot even be imported where it does not know the back end
+        raise
+    model = None
+    others: Iterator[Any]
+    if hasattr(first, "_mjcf_model"):
+        first.reset(seed=0, options={"task_id": 1})  # compiles
+        space = first.action_space
+        if isinstance(getattr(type(first), "action_space", None), property):
+            # The property makes a new, unseeded space at every look; resets draw from it.
+            type(first).action_space = space
+        model = first._model
+        others = (_twin(first) for _ in indices[1:])
+    else:
+        others = (make_environment(environment, pictures=every > 0) for _ in indices[1:])
+    actions = read_actions(first.action_space, environment)
+    seen = read_layout(first.observation_space, observation_keys, environment)
+    slots = [
+        EpisodeSlot(Adapter(each, seen, goals), seed, every, model) for each in (first, *others)
+    ]
+    observation, goal, _ = slots[0].reset(1, 0)
+    layout: dict[str, tuple[tuple[int, ...], str]] = {
+        "task_ids": ((), "int64"),
+        "episodes": ((), "int64"),
+        "actions": ((actions.dim,), "float32"),
+        "observations": (observation.shape, "float32"),
+        "goals": (goal.shape, "float32"),
+        "goal_xy": ((2,), "float32"),
+        "rewards": ((), "float64"),
+        "done": ((), "bool"),
+        "success": ((), "bool"),
+        "scores": ((), "float64"),
+        "modes": ((), "int64"),
+    }
+    if every:
+        _check_drawing(slots[0], environment)
+        layout["frames"] = (FRAME, "uint8")
+    for slot in slots:
+        slot.layout, slot.facts = layout, {"low": actions.low, "high": actions.high}
+    return slots
 
 
-def make_environment(environment: str) -> Any:
-    """Make the environment with this Gymnasium id, OGBench's or one of ours, without wrappers."""
-    if environment not in simulators.ENTRY_POINTS:
-        import ogbench  # noqa: F401  (registers the environments; imports MuJoCo)
-    # Episode limits are the parent's to keep, and actions are clipped there: no wrappers needed.
-    return gymnasium.make(environment, disable_env_checker=True).unwrapped
+def fit(picture: Any) -> NDArray[np.uint8]:
+    """Bring a picture to the size ``FRAME``, keeping its shape: scaled, with black at two sides."""
+    picture = np.asarray(picture)
+    if picture.shape == FRAME:
+        return picture
+    height, width = picture.shape[:2]
+    scale = min(FRAME[0] / height, FRAME[1] / width)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    try:
+        from PIL import Image
+    except ImportError:
+        down, along = (
+            np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
+            for new, old in zip(size, (height, width), strict=True)
+        )
+        scaled = picture[down][:, along]
+    else:
+        scaled = np.asarray(Image.fromarray(picture).resize(size[::-1]))
+    frame = np.zeros(FRAME, np.uint8)
+    top, left = ((whole - part) // 2 for whole, part in zip(FRAME, size, strict=False))
+    frame[top : top + size[0], left : left + size[1]] = scaled
+    return frame
+
+
+def _check_drawing(slot: EpisodeSlot, environment: str) -> None:
+    """Draw once, and fail in words where that does not work."""
+    try:
+        picture = slot.render()
+    except Exception as error:
+        if "mujoco" in sys.modules:
+            _check_graphics()
+        raise UserError(f"{environment} cannot be drawn: {type(error).__name__}: {error}") from None
+    shape = getattr(picture, "shape", None)
+    if shape is None or len(shape) != 3 or shape[2] != 3 or picture.dtype != np.uint8:
+        what = "nothing" if picture is None else f"a {type(picture).__name__}"
+        raise UserError(
+            f"{environment} cannot be drawn: render() returns {what}, not (height, width, 3) "
+            'uint8; its constructor must take render_mode="rgb_array", or draw without'
+        )
+
+
+def _check_graphics() -> None:
+    """Fail in words where MuJoCo cannot draw."""
+    try:
+        import mujoco
+
+        mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 8, 8).close()
+    except Exception as error:
+        raise NoGraphics(str(error) or type(error).__name__) from error
 
 
 def _twin(environment: Any) -> Any:

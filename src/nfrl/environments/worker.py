@@ -1,4 +1,4 @@
-"""A worker process: steps its share of the environment slots when the parent says so.
+"""A worker process: plays its share of a pool's slots when the parent says so.
 
 Run as ``python -m nfrl.environments.worker CONFIG`` by ``pool.Pool``, which is the only caller. One
 byte on standard input asks for a round, one byte on standard output says that it is done; all
@@ -14,22 +14,44 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from nfrl.environments.slots import Slot
+from nfrl import registry
+from nfrl.errors import UserError
 
 IDLE, STEP, RESET = 0, 1, 2
-READY, FAILED = b"+", b"!"
-FRAME = (200, 200, 3)
-WITHOUT_MUJOCO = ("nfrl/PushT-v0",)  # draws by other means
+"""Commands: a slot that is idle is not played; what the others mean, the slots say."""
+
+READY, FAILED, REFUSED = b"+", b"!", b"?"
+"""Answers: done; failed, and here is the traceback; a user's error, and here is its line."""
+
+Layout = Mapping[str, tuple[Sequence[int], str]]
+"""The arrays that slots share with the parent: by name, the shape for one slot and the type."""
+
+Arrays = Mapping[str, NDArray]
+"""The arrays of a layout by name: one slot's, without an axis for slots, or everyone's, with."""
 
 
-class NoGraphics(Exception):
-    """MuJoCo cannot draw in this process."""
+class Slot(Protocol):
+    """What a pool plays: one place of many that are played together.
+
+    Attributes:
+        layout: The arrays that it shares; the same for all slots of a pool. ``commands`` is there
+            besides.
+        facts: What the parent is told once; the same for all, and JSON can say it.
+    """
+
+    layout: Layout
+    facts: Mapping[str, Any]
+
+    def play(self, command: int, arrays: Arrays) -> None:
+        """Do what a command that is not ``IDLE`` says, in place of its own arrays."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,65 +59,58 @@ class Config:
     """What a worker is told at its start.
 
     Attributes:
-        environment: The Gymnasium id.
+        maker: ``package.module:function``. Called with the numbers of this worker's slots and with
+            ``arguments``, it returns the slots.
+        arguments: JSON can say them.
         slots: The number of slots of all workers.
         first: This worker has the slots first, first + workers, first + 2 workers, ...
         workers: The number of workers.
-        seed: The evaluation's seed.
         directory: Where the shared arrays lie, and temporary files may.
-        every: Draw a frame at every so many steps; 0 for never.
     """
 
-    environment: str
+    maker: str
+    arguments: Mapping[str, Any]
     slots: int
     first: int
     workers: int
-    seed: int
     directory: str
-    every: int = 0
 
 
-def shared_arrays(
-    config: Config, observation: int, goal: int, action: int, *, create: bool = False
-) -> dict[str, np.ndarray]:
-    """Map the arrays that the parent and the workers share.
+def make(maker: str, indices: Sequence[int], arguments: Mapping[str, Any]) -> list[Slot]:
+    """Call a maker of slots."""
+    return registry.load_reference(maker)(indices, **arguments)
 
-    Plain mapped files rather than ``multiprocessing.shared_memory``: they need no registration, no
-    order of closing, and vanish with their directory.
+
+def make_arrays(
+    layout: Layout, slots: int, directory: str | None = None, *, create: bool = False
+) -> dict[str, NDArray]:
+    """Return everyone's arrays, and ``commands``.
+
+    In a directory they are mapped files rather than ``multiprocessing.shared_memory``: these need
+    no registration, no order of closing, and vanish with their directory.
 
     Args:
-        config: Any worker's config.
-        observation: Length of an observation.
-        goal: Length of a goal; 0 where a task has only one.
-        action: Length of an action.
+        layout: For each slot.
+        slots: How many.
+        directory: Where to share them; None for arrays that are not shared.
         create: Whether to make the files (the parent, once).
     """
-    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-        "commands": ((), np.uint8),
-        "task_ids": ((), np.int64),
-        "episodes": ((), np.int64),
-        "actions": ((action,), np.float32),
-        "observations": ((observation,), np.float32),
-        "goals": ((goal,), np.float32),
-        "goal_xy": ((2,), np.float32),
-        "done": ((), np.bool_),
-        "success": ((), np.bool_),
-        "scores": ((), np.float64),
-        "modes": ((), np.int64),
-    }
-    if config.every:
-        shapes["frames"] = (FRAME, np.uint8)
     mode: Literal["w+", "r+"] = "w+" if create else "r+"
 
-    def mapped(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        if 0 in shape:  # there is no such thing as an empty map
-            return np.empty((config.slots, *shape), dtype)
-        file = Path(config.directory, name)
-        return np.memmap(file, dtype=dtype, mode=mode, shape=(config.slots, *shape)).view(
-            np.ndarray
-        )
+    def array(name: str, shape: Sequence[int], dtype: str) -> NDArray:
+        whole = (slots, *shape)
+        if directory is None or 0 in whole:  # there is no such thing as an empty map
+            return np.zeros(whole, dtype)
+        file = Path(directory, name)
+        return np.memmap(file, dtype=dtype, mode=mode, shape=whole).view(np.ndarray)
 
-    return {name: mapped(name, *layout) for name, layout in shapes.items()}
+    everything = {"commands": ((), "uint8"), **layout}
+    return {name: array(name, *each) for name, each in everything.items()}
+
+
+def rows(arrays: Arrays, index: int) -> dict[str, NDArray]:
+    """Return one slot's arrays, as views."""
+    return {name: array[index, ...] for name, array in arrays.items()}
 
 
 def main() -> None:
@@ -104,11 +119,14 @@ def main() -> None:
     commands, replies = os.dup(0), os.dup(1)
     os.dup2(2, 1)  # what a library prints must not be read as a reply
     config = Config(**json.loads(sys.argv[1]))
-    tempfile.tempdir = config.directory  # the mazes leave a file behind for each environment
+    tempfile.tempdir = config.directory  # OGBench's mazes leave a file behind for each environment
     try:
         _serve(config, commands, replies)
     except BrokenPipeError:
         pass  # the parent was killed while this one was at work
+    except UserError as error:
+        os.write(replies, REFUSED + str(error).encode())
+        sys.exit(1)
     except Exception:
         os.write(replies, FAILED + traceback.format_exc().encode())
         sys.exit(1)
@@ -116,60 +134,27 @@ def main() -> None:
 
 
 def _serve(config: Config, commands: int, replies: int) -> None:
-    if config.every and config.environment not in WITHOUT_MUJOCO:
-        _check_graphics()
-    # Only now, as graphics are chosen when MuJoCo is imported.
-    from nfrl.environments.slots import make_slots
-
     mine = range(config.first, config.slots, config.workers)
-    slots = dict(zip(mine, make_slots(config.environment, len(mine)), strict=True))
-    observation, goal, _ = slots[config.first].reset(config.seed, 1, 0)
-    action = slots[config.first].environment.action_space.shape
-    assert action is not None
-    sizes = [len(observation), len(goal), *action]
-    os.write(replies, READY + json.dumps(sizes).encode() + b"\n")
+    slots = make(config.maker, mine, config.arguments)
+    told = {"layout": slots[0].layout, "facts": slots[0].facts}
+    os.write(replies, READY + json.dumps(told).encode() + b"\n")
 
     if not os.read(commands, 1):  # the parent has made the arrays
         return
-    arrays = shared_arrays(config, *sizes)
+    arrays = make_arrays(slots[0].layout, config.slots, config.directory)
+    places = [(slot, rows(arrays, index)) for index, slot in zip(mine, slots, strict=True)]
     os.write(replies, READY)
     while os.read(commands, 1):
-        for index, slot in slots.items():
-            _play(config, index, slot, arrays)
+        play(places)
         os.write(replies, READY)
 
 
-def _play(config: Config, index: int, slot: "Slot", arrays: dict[str, np.ndarray]) -> None:
-    """Do what the parent asks of one slot in this round."""
-    command = arrays["commands"][index]
-    if command == IDLE:
-        return
-    done, success, score, mode = False, False, float("nan"), -1
-    if command == RESET:
-        observation, goal, goal_xy = slot.reset(
-            config.seed, int(arrays["task_ids"][index]), int(arrays["episodes"][index])
-        )
-        arrays["goals"][index] = goal
-        arrays["goal_xy"][index] = goal_xy
-    else:
-        observation, done, success, score, mode = slot.step(arrays["actions"][index].copy())
-    arrays["observations"][index] = observation
-    arrays["done"][index] = done
-    arrays["success"][index] = success
-    arrays["scores"][index] = score
-    arrays["modes"][index] = mode
-    if config.every and (slot.time % config.every == 0 or done or success):
-        arrays["frames"][index] = slot.render()
-
-
-def _check_graphics() -> None:
-    """Fail early, and in words, where MuJoCo cannot draw."""
-    try:
-        import mujoco
-
-        mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 8, 8).close()
-    except Exception as error:
-        raise NoGraphics(str(error) or type(error).__name__) from error
+def play(places: Sequence[tuple[Slot, Arrays]]) -> None:
+    """Play one round of some slots, each with its own arrays."""
+    for slot, own in places:
+        command = int(own["commands"])
+        if command != IDLE:
+            slot.play(command, own)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,25 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from nfrl.files import write_atomically
+
+
+class Measured(NamedTuple):
+    """An evaluation in one number.
+
+    Attributes:
+        score: The mean over episodes and then over goals.
+        by_goal: (goals,) the mean for each goal.
+        interval: The 95% bootstrap interval of ``score``.
+    """
+
+    score: float
+    by_goal: np.ndarray
+    interval: tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,6 +43,10 @@ class Evaluation:
         max_scores: (goals, episodes) float, the furthest that each had come at any time.
         modes: (goals, episodes) int, which of several ways each episode went (the block that was
             placed first), -1 for none. None where no episode went any.
+        returns: (goals, episodes) float, the sum of each episode's rewards; NaN for failures. None
+            in files that were written before returns were counted.
+        failures: Episodes that ended because an action, an observation or a reward was not finite.
+            They are no successes and their final score is 0.
     """
 
     goals: np.ndarray
@@ -41,6 +59,23 @@ class Evaluation:
     final_scores: np.ndarray | None = None
     max_scores: np.ndarray | None = None
     modes: np.ndarray | None = None
+    returns: np.ndarray | None = None
+    failures: int = 0
+
+    def measured(self, by: Literal["success", "score", "return"]) -> Measured:
+        """Return the score that a task asks for: its ``scored_by``.
+
+        Raises:
+            ValueError: Nothing of the kind was seen.
+        """
+        values = {"success": self.successes, "score": self.final_scores, "return": self._gathered}
+        chosen = values[by]
+        if chosen is None:
+            raise ValueError(f"the environment gave no {by}")
+        # Of rates of success the interval is exact, and none of certainty.
+        interval = self.interval if by == "success" else _bootstrap(chosen)
+        by_goal = chosen.mean(axis=1)
+        return Measured(float(by_goal.mean()), by_goal, interval)
 
     @property
     def scores(self) -> np.ndarray:
@@ -90,6 +125,26 @@ class Evaluation:
         return None if self.max_scores is None else _bootstrap(self.max_scores)
 
     @property
+    def mean_return(self) -> float | None:
+        """The mean of ``returns``, over episodes and then over goals.
+
+        A failure counts as the lowest return of the others, so that it never pays; NaN where all
+        have failed.
+        """
+        return None if self._gathered is None else float(self._gathered.mean())
+
+    @property
+    def mean_return_interval(self) -> tuple[float, float] | None:
+        """The 95% bootstrap interval of ``mean_return``; a point where all returns are equal."""
+        return None if self._gathered is None else _bootstrap(self._gathered)
+
+    @property
+    def _gathered(self) -> np.ndarray | None:
+        if self.returns is None or np.isnan(self.returns).all():
+            return self.returns
+        return np.where(np.isnan(self.returns), np.nanmin(self.returns), self.returns)
+
+    @property
     def mode_entropy(self) -> float | None:
         """The entropy of the ways that episodes went, those that went none left out, in bits."""
         if self.modes is None:
@@ -110,6 +165,7 @@ class Evaluation:
             values: dict[str, Any] = {key: file[key] for key in file.files}
         for key in ("seconds", "steps_per_second"):
             values[key] = float(values[key])
+        values["failures"] = int(values.get("failures", 0))
         return cls(**values)
 
 

@@ -2,12 +2,13 @@
 
 import dataclasses
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from nfrl.environments.pool import Pool
+from nfrl.environments.episode_pool import EpisodePool
 from nfrl.environments.worker import IDLE, RESET, STEP
 from nfrl.evaluation.result import Evaluation
 from nfrl.progress import Update
@@ -19,11 +20,12 @@ Policy = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 observations: (n, obs) float32; goals: (n, goal) float32, of width 0 where a task has only one;
 episodes: (n,) int64, a number for each episode of the evaluation; times: (n,) int64, steps taken
-in the episode, or -1; actions: (n, act), clipped to [-1, 1] afterwards. A row's action should
-depend on that row only, and on what was shown of its episode before; a policy that draws random
-numbers derives them from (episode, time), and an episode is then the same in any batch. n is the
-same at each call. A row whose environment takes no step now, as its episode has just ended or no
-episode is left for it, holds old values and the time -1, and its action goes nowhere.
+in the episode, or -1; actions: (n, act) in the environment's units, clipped to its bounds
+afterwards. A row's action should depend on that row only, and on what was shown of its episode
+before; a policy that draws random numbers derives them from (episode, time), and an episode is then
+the same in any batch. n is the same at each call. A row whose environment takes no step now, as its
+episode has just ended or no episode is left for it, holds old values and the time -1, and its
+action goes nowhere.
 """
 
 
@@ -39,11 +41,15 @@ def evaluate(
     progress: bool = True,
     record_xy: bool | None = None,
 ) -> Evaluation:
-    """Play ``episodes`` episodes of each goal and count the successes.
+    """Play ``episodes`` episodes of each goal; count the successes and sum up the rewards.
 
-    An episode ends when the goal is reached (success), when the environment ends it, or after
-    ``task.horizon`` steps. Its start depends on (seed, goal, episode) alone and its number, as the
-    policy sees it, on (goal, episode): results are the same for any number of workers.
+    An episode ends when the task is done (with ``task.ends_at_success``), when the environment ends
+    it, or after ``task.horizon`` steps. Its start depends on (seed, goal, episode) alone and its
+    number, as the policy sees it, on (goal, episode): results are the same for any number of
+    workers.
+
+    Where an action, an observation or a reward is not finite, that episode ends and counts as
+    failed; the others go on, and their number is said on standard error.
 
     Args:
         task: What to play.
@@ -54,12 +60,13 @@ def evaluate(
         slots: Environments played at once, 50 by default.
         goals: Which goals (``task_id``, from 1); by default all of them.
         progress: Whether to show progress on standard error.
-        record_xy: Whether to keep the paths; by default in mazes. Needs ``task.is_maze``.
+        record_xy: Whether to keep the paths; by default where there is a map. Needs
+            ``task.place_columns``.
 
     Raises:
-        ValueError: An argument is out of its range, or the policy's actions have another shape or
-            are not finite.
-        WorkerError: An environment failed.
+        ValueError: An argument is out of its range, or the policy's actions have another shape.
+        UserError: The task has no environment.
+        WorkerError: An environment cannot be made, or failed.
     """
     chosen = tuple(range(1, task.goals + 1)) if goals is None else tuple(goals)
     if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(_all_goals(task)):
@@ -68,13 +75,16 @@ def evaluate(
         raise ValueError(f"episodes must be >= 1 and seed >= 0; got {episodes} and {seed}")
     if min(workers or 1, slots or 1) < 1:
         raise ValueError(f"workers and slots must be >= 1; got {workers} and {slots}")
-    record_xy = task.is_maze if record_xy is None else record_xy
-    if record_xy and not task.is_maze:
-        raise ValueError(f"{task.name} is no maze: it has no x and y to record")
+    has_map = bool(task.place_columns)
+    record_xy = has_map if record_xy is None else record_xy
+    if record_xy and not has_map:
+        raise ValueError(f"{task.name} has no map: it has no x and y to record")
 
     shape = (len(chosen), episodes)
     successes = np.zeros(shape, bool)
     lengths = np.zeros(shape, np.int64)
+    returns = np.zeros(shape)
+    failed = np.zeros(shape, bool)
     final_scores, max_scores = np.full((2, *shape), np.nan)
     modes = np.full(shape, -1)
     goal_xy = np.zeros((*shape, 2), np.float32)
@@ -86,24 +96,38 @@ def evaluate(
     slots = min(slots or 50, len(schedule))
     with (
         show_progress(f"evaluating {task.name}", len(schedule), "episodes", show=progress) as told,
-        Pool(task, slots, workers or os.cpu_count() or 1, seed=seed) as pool,
+        EpisodePool(task, slots, workers or os.cpu_count() or 1, seed=seed) as pool,
     ):
         stepping = time.perf_counter()
         count = Count(told, task.horizon)
         for event in play(pool, task, policy, schedule):
             place = row[event.episode.task_id], event.episode.index
             if paths is not None:
-                paths.add(place, event.time, pool.observations[event.slot, :2], event.ended)
+                xy = pool.observations[event.slot, list(task.place_columns)]
+                paths.add(place, event.time, xy, event.ended)
             if event.time == 0:
                 goal_xy[place] = pool.goal_xy[event.slot]
+            successes[place] |= event.success
+            returns[place] += event.reward
             max_scores[place] = np.fmax(max_scores[place], event.score)
             if event.ended:
-                successes[place] = event.success
+                failed[place] = event.failed
                 lengths[place] = event.time
                 final_scores[place] = event.score
                 modes[place] = pool.modes[event.slot]
             count.add(event)
         end = time.perf_counter()
+    says_score = not np.isnan(max_scores).all()
+    successes[failed] = False
+    returns[failed] = np.nan
+    final_scores[failed] = 0.0
+    max_scores[failed] = np.fmax(max_scores[failed], 0.0)
+    if failed.any():
+        print(
+            f"{task.name}: {failed.sum()} of {failed.size} episodes failed: an action, an "
+            "observation or a reward was not finite",
+            file=sys.stderr,
+        )
     evaluation = Evaluation(
         goals=np.array(chosen),
         successes=successes,
@@ -111,10 +135,12 @@ def evaluate(
         seconds=end - begin,
         steps_per_second=float(lengths.sum() / (end - stepping)),
         xy=None if paths is None else paths.trimmed(),
-        goal_xy=goal_xy.mean(axis=1) if task.is_maze else None,
-        final_scores=None if np.isnan(max_scores).all() else final_scores,
-        max_scores=None if np.isnan(max_scores).all() else max_scores,
+        goal_xy=goal_xy.mean(axis=1) if has_map else None,
+        final_scores=final_scores if says_score else None,
+        max_scores=max_scores if says_score else None,
         modes=None if (modes < 0).all() else modes,
+        returns=returns,
+        failures=int(failed.sum()),
     )
     return evaluation
 
@@ -135,7 +161,16 @@ class Episode:
 class Event:
     """What a round brought for one slot: an episode's first observation or its next.
 
-    The score is NaN at first, and where the environment gives none.
+    Attributes:
+        slot: Where it is played.
+        episode: Which it is.
+        time: Steps taken.
+        ended: Whether the episode is over.
+        success: Whether the task is done now.
+        score: How far it has come; NaN at first, and where the environment does not say.
+        reward: Of the step; 0 at first.
+        failed: Whether it ended because something was not finite. If that was the action, the
+            event repeats the time of the last one.
     """
 
     slot: int
@@ -144,9 +179,13 @@ class Event:
     ended: bool
     success: bool
     score: float
+    reward: float = 0.0
+    failed: bool = False
 
 
-def play(pool: Pool, task: Task, policy: Policy, schedule: Iterable[Episode]) -> Iterator[Event]:
+def play(
+    pool: EpisodePool, task: Task, policy: Policy, schedule: Iterable[Episode]
+) -> Iterator[Event]:
     """Play the episodes in their order, as slots fall free, all slots in lockstep.
 
     Yields an event for each slot and step, slots in order, while the pool's arrays hold that round.
@@ -169,8 +208,11 @@ def play(pool: Pool, task: Task, policy: Policy, schedule: Iterable[Episode]) ->
     while (pool.commands != IDLE).any():
         pool.round()
         times = np.where(pool.commands == STEP, times + 1, 0)
-        success = pool.success & (pool.commands == STEP)
-        ended = success | pool.done | (times >= task.horizon)
+        finite = np.isfinite(pool.observations).all(axis=1) & np.isfinite(pool.rewards)
+        success = pool.success & (pool.commands == STEP) & finite
+        ended = pool.done | (times >= task.horizon) | ~finite
+        if task.ends_at_success:
+            ended |= success
         for slot, episode in enumerate(playing):
             if episode is None:
                 continue
@@ -181,29 +223,37 @@ def play(pool: Pool, task: Task, policy: Policy, schedule: Iterable[Episode]) ->
                 ended=bool(ended[slot]),
                 success=bool(success[slot]),
                 score=float(pool.scores[slot]),
+                reward=float(pool.rewards[slot]),
+                failed=not finite[slot],
             )
             if ended[slot]:
                 deal(slot)
             else:
                 pool.commands[slot] = STEP
                 numbers[slot] = episode.number(task)
+        pool.observations[~finite] = 0.0  # nobody acts on these, but they are shown
         stepping = pool.commands == STEP
-        if stepping.any():
-            actions = np.asarray(
-                policy(
-                    pool.observations.copy(),
-                    pool.goals.copy(),
-                    numbers.copy(),
-                    np.where(stepping, times, -1),
-                )
+        if not stepping.any():
+            continue
+        actions = np.asarray(
+            policy(
+                pool.observations.copy(),
+                pool.goals.copy(),
+                numbers.copy(),
+                np.where(stepping, times, -1),
             )
-            if actions.shape != pool.actions.shape:
-                raise ValueError(
-                    f"the policy's actions have shape {actions.shape}, not {pool.actions.shape}"
-                )
-            if not np.isfinite(actions[stepping]).all():
-                raise ValueError("the policy's actions are not finite")
-            np.clip(actions, -1.0, 1.0, out=pool.actions)
+        )
+        if actions.shape != pool.actions.shape:
+            raise ValueError(
+                f"the policy's actions have shape {actions.shape}, not {pool.actions.shape}"
+            )
+        for slot in np.flatnonzero(stepping & ~np.isfinite(actions).all(axis=1)).tolist():
+            episode = playing[slot]
+            assert episode is not None
+            score = float(pool.scores[slot])
+            yield Event(slot, episode, int(times[slot]), True, False, score, failed=True)
+            deal(slot)
+        np.clip(actions, pool.low, pool.high, out=pool.actions)
 
 
 class Count:
@@ -216,7 +266,7 @@ class Count:
 
     def add(self, event: "Event") -> None:
         """Count one event of ``play``."""
-        self._steps += event.time > 0
+        self._steps += event.time > 0 and not event.failed
         if event.ended:
             self._ended += 1
             self._ended_steps += event.time
@@ -230,7 +280,7 @@ class Count:
 
 
 class _Paths:
-    """Where the agent went: at most about ``points`` places an episode, the last one included."""
+    """Where it went: at most about ``points`` places an episode, the last one included."""
 
     def __init__(self, shape: tuple[int, int], horizon: int, points: int = 200):
         self._every = -(-horizon // points)

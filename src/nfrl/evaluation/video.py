@@ -7,7 +7,8 @@ from typing import Any
 import imageio.v2 as imageio
 import numpy as np
 
-from nfrl.environments.pool import Pool, WorkerError
+from nfrl.environments.episode_pool import EpisodePool
+from nfrl.environments.pool import WorkerError
 from nfrl.errors import UserError
 from nfrl.evaluation.rollout import Count, Episode, Policy, play
 from nfrl.progress import progress as show_progress
@@ -32,9 +33,10 @@ def record_video(
 ) -> Path:
     """Play episode 0 of each goal, as ``rollout.evaluate`` with this seed does, and film it.
 
-    The goals stand side by side, 200 x 200 pixels each; an episode that has ended stands still.
-    The environments run in a process of their own, which draws with ``MUJOCO_GL``, by default EGL
-    where there is no display; in software a frame takes 20 to 50 ms.
+    The goals stand side by side, 200 x 200 pixels each, to which the environment's pictures are
+    brought; an episode that has ended stands still. The environments run in a process of their own,
+    which draws with ``MUJOCO_GL``, by default EGL where there is no display; in software a frame
+    takes 20 to 50 ms.
 
     Args:
         task: What to play.
@@ -49,7 +51,9 @@ def record_video(
         The file written: ``path``, with the suffix ``.gif`` where MP4 could not be made.
 
     Raises:
-        VideoUnavailable: MuJoCo finds no graphics library here; the message names the cure.
+        VideoUnavailable: MuJoCo finds no graphics library here; the message names the cure. Or
+            the environment draws no pictures.
+        UserError: The task has no environment.
         WorkerError: The environment failed.
     """
     schedule = [Episode(task_id, 0) for task_id in goals or range(1, task.goals + 1)]
@@ -58,7 +62,7 @@ def record_video(
     try:
         with (
             show_progress(f"filming {task.name}", len(schedule), "episodes", show=progress) as told,
-            Pool(task, len(schedule), 1, seed=seed, every=every) as pool,
+            EpisodePool(task, len(schedule), 1, seed=seed, every=every) as pool,
         ):
             count = Count(told, task.horizon)
             for event in play(pool, task, policy, schedule):
@@ -68,6 +72,8 @@ def record_video(
                 if event.time % every == 0 or event.ended:
                     frames[-(-event.time // every) :] = [np.concatenate(list(pool.frames), axis=1)]
     except WorkerError as error:
+        if "cannot be drawn" in str(error):
+            raise VideoUnavailable(f"no video: {error}") from None
         if "NoGraphics" not in str(error):
             raise
         raise VideoUnavailable(

@@ -24,7 +24,7 @@ from nfrl.agents.parts.tanh_gaussian import TanhGaussian
 from nfrl.agents.sac import SAC, SACConfig
 from nfrl.data.experience import Experience, Replay, add, empty_replay, sample
 from nfrl.environments.locomotion import Body
-from nfrl.environments.locomotion_pool import Outcome, Pool
+from nfrl.environments.locomotion_pool import BodyPool, Outcome
 from nfrl.errors import UserError
 from nfrl.files import write_atomically
 from nfrl.runs import checkpoints
@@ -136,7 +136,7 @@ def train_expert(
         KeyboardInterrupt: Between checkpoints: what came after the last is lost.
     """
     init_key, act_key, update_key = jr.split(jr.key(seed), 3)
-    with Pool(body, training.environments, workers, seed) as pool:
+    with BodyPool(body, training.environments, workers, seed) as pool:
         agent = config.build(init_key, Spec.vectors(pool.observation_dim, pool.action_dim))
         capacity = min(training.capacity, training.steps)
         replay = empty_replay(capacity, pool.observation_dim, pool.action_dim)
@@ -252,7 +252,7 @@ class Tally:
 
 
 def _rollout(
-    pool: Pool,
+    pool: BodyPool,
     policy: TanhGaussian,
     observations: np.ndarray,
     key: PRNGKeyArray,
