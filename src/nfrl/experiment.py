@@ -25,9 +25,9 @@ from nfrl.benchmarks import find_task
 from nfrl.benchmarks.ogbench import rewards
 from nfrl.benchmarks.presets import BEYOND_PAPER
 from nfrl.collect import resolve
-from nfrl.data import demonstrations
 from nfrl.data.dataset import Dataset
 from nfrl.data.formats import ogbench
+from nfrl.data.load import load
 from nfrl.environments.rewarded import RewardedEnvironment
 from nfrl.environments.slots import make_environment
 from nfrl.errors import UserError
@@ -149,14 +149,14 @@ def describe_dataset(name: str, path: Path) -> DatasetInfo:
         path: An OGBench file, or demonstrations in a folder of another format.
     """
     if path.is_dir():
-        found = demonstrations.read(path)
+        found = load(path)
         return DatasetInfo(
             name=name,
             path=str(path),
             origin="file",
-            transitions=len(found.actions),
-            observation_dim=found.observations.shape[1],
-            action_dim=found.actions.shape[1],
+            transitions=found.training.transitions + found.validation.transitions,
+            observation_dim=found.spec.observation_dim,
+            action_dim=found.spec.action_dim,
             sha256=found.sha256,
         )
     summary = ogbench.summarize(path)
@@ -387,27 +387,32 @@ def load_data(experiment: Experiment) -> tuple[Dataset, Dataset]:
 
 def _load_demonstrations(experiment: Experiment, path: Path) -> tuple[Dataset, Dataset]:
     """Load demonstrations in another format than OGBench's; a tenth of the episodes is held out."""
-    found = demonstrations.read(path)
-    if found.sha256 != experiment.dataset.sha256:
+    found = load(path)
+    if not found.matches(experiment.dataset.sha256):
         raise UserError(f"{path} is not the data this run was begun with: its numbers differ")
-    if find_task(experiment.task).rewards:
+    parts = (found.training, found.validation)
+    if find_task(experiment.task).rewards and found.training.rewards is None:
         raise UserError(
             f"{path}: demonstrations have no rewards, which {experiment.task} needs; give an "
             "OGBench .npz file of its environment"
         )
+    actions = [part.actions for part in parts]
     if experiment.task == "pusht":
         # Published demonstrations say where the disc is to go in pixels.
         from nfrl.benchmarks.imitation.pusht import actions_of
 
-        found = dataclasses.replace(found, actions=actions_of(found.actions))
-    largest = float(np.abs(found.actions).max())
+        actions = [actions_of(each) for each in actions]
+    largest = max(float(np.abs(each).max()) for each in actions)
     if largest > 1 + ogbench.ACTION_TOLERANCE:
         raise UserError(
             f"{path}: actions must lie in [-1, 1], as the environments take them; the largest "
             f"here is {largest:g}"
         )
-    training, held_out = found.split(max(len(found.episode_ends) // 10, 1))
-    return training.to_dataset(), held_out.to_dataset()
+    training, validation = (
+        dataclasses.replace(part, actions=each).to_dataset()
+        for part, each in zip(parts, actions, strict=True)
+    )
+    return training, validation
 
 
 def load_trained(experiment: Experiment, folder: RunFolder, step: int | None = None) -> Agent:
