@@ -7,4 +7,21 @@ Importing this package imports nothing heavy: take what you need from its rooms,
 ``nfrl.flows``, ``nfrl.agents``, ``nfrl.data``, ``nfrl.training``, ``nfrl.evaluation``.
 """
 
+from typing import Any
+
 __version__ = "0.1.0"
+
+_FUNCTIONS = {"load": "nfrl.data.load"}
+"""What stands in the package itself, and the module that is imported when it is asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FUNCTIONS:
+        raise AttributeError(f"module 'nfrl' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_FUNCTIONS})

@@ -1,15 +1,18 @@
-"""``nfrl data make NAME`` and ``nfrl data check FILE``."""
+"""``nfrl data make NAME`` and ``nfrl data check DATA``."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import tyro
 
-from nfrl.collect.make import make_dataset
 from nfrl.data.formats import ogbench
 from nfrl.errors import UserError
+
+if TYPE_CHECKING:
+    from nfrl.data.load import Data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +41,17 @@ class MakeOptions:
 
 @dataclasses.dataclass(frozen=True)
 class CheckOptions:
-    """Say what a data file holds, or precisely what is wrong with it."""
+    """Say what data hold, or precisely what is wrong with them."""
 
-    file: Annotated[Path, tyro.conf.Positional]
-    """An OGBench .npz file."""
+    data: Annotated[str, tyro.conf.Positional]
+    """A file or folder, or NAME:REST: minari:D4RL/door/human-v2, lerobot:lerobot/pusht."""
+    observation_keys: tuple[str, ...] = ()
+    """What makes an observation: names in the data, with columns where not all are wanted:
+    keypoint state[:2]."""
+    action_key: str = ""
+    """The action's name in the data, where it is not the format's own."""
+    tasks: tuple[str, ...] = ()
+    """Of LeRobot's data of several tasks those wanted: numbers or words."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -50,15 +60,23 @@ def run(arguments: Sequence[str]) -> None:
     if action == "make":
         make(tyro.cli(MakeOptions, args=rest, prog="nfrl data make"))
     elif action == "check":
-        check(tyro.cli(CheckOptions, args=rest, prog="nfrl data check").file)
+        options = tyro.cli(CheckOptions, args=rest, prog="nfrl data check")
+        check(
+            options.data,
+            observation_keys=options.observation_keys,
+            action_key=options.action_key,
+            tasks=options.tasks,
+        )
     else:
-        print("usage: nfrl data make NAME [options]\n       nfrl data check FILE")
+        print("usage: nfrl data make NAME [options]\n       nfrl data check DATA [options]")
         if action not in ("-h", "--help"):
             raise UserError(f"data takes make or check, not {action!r}")
 
 
 def make(options: MakeOptions) -> None:
     """Make a data set and say where it is."""
+    from nfrl.collect.make import make_dataset
+
     path = make_dataset(
         options.name,
         episodes=options.episodes,
@@ -71,21 +89,74 @@ def make(options: MakeOptions) -> None:
     check(path)
 
 
-def check(path: Path) -> None:
-    """Print what a data file holds."""
-    summary = ogbench.summarize(path)
-    low, high = summary.action_range
-    print(f"{summary.path}: a sound OGBench data set")
-    print(
-        f"  {summary.transitions} transitions in {summary.trajectories} trajectories of "
-        f"{summary.shortest} to {summary.longest} rows"
-    )
-    print(f"  observations of {summary.observation_size} numbers, actions of {summary.action_size}")
-    print(f"  actions from {low:.3f} to {high:.3f}")
-    for key, description in summary.arrays.items():
-        print(f"  {key:14} {description}")
-    print(f"  sha256 {summary.sha256}")
-    if summary.provenance is not None:
-        print(f"  {summary.provenance['origin']}, seed {summary.provenance.get('seed')}")
-        for name, value in summary.provenance.get("modes", {}).items():
+def check(uri: str | Path, **selection: Any) -> None:
+    """Print what data hold.
+
+    Args:
+        uri: As for :func:`nfrl.data.load.load`.
+        selection: What is wanted of them, as for the same.
+
+    Raises:
+        UserError: Something is wrong with them.
+    """
+    # Imported here: loading imports readers, which making does not need.
+    from nfrl.data.load import load
+
+    data = load(uri, **selection)
+    print(f"{data.path}: sound data of the format {data.format}")
+    print(f"  {data.uri}")
+    for name, part in (("to train on", data.training), ("held out", data.validation)):
+        lengths = part.lengths
+        print(
+            f"  {name}: {part.transitions} transitions in {len(lengths)} trajectories of "
+            f"{lengths.min()} to {lengths.max()}"
+        )
+    width = sum(array.size for array in data.spec.observation.values())
+    print(f"  observations of {width} numbers, actions of {data.spec.action_dim}")
+    for name, array in data.spec.observation.items():
+        print(f"    {name:24} {array.dtype} {array.shape}")
+    for line in _actions(data):
+        print(f"    {line}")
+    print(f"  {_rewards(data)}")
+    for name, extra in data.training.extras.items():
+        print(f"    {name:24} {extra.dtype} {extra.shape}")
+    for note in data.notes:
+        print(f"  note: {note}")
+    print(f"  sha256 {data.sha256}")
+    print(f"  from: {data.origin}")
+    if data.format == "npz" and data.path is not None:
+        for name, value in (ogbench.provenance(data.path) or {}).get("modes", {}).items():
             print(f"  {name.replace('_', ' ')} {value}")
+
+
+def _actions(data: "Data") -> Iterator[str]:
+    """Describe the columns of actions: those that are constant or take few values by themselves."""
+    parts = [part.actions for part in (data.training, data.validation)]
+    least = np.min([part.min(axis=0) for part in parts], axis=0)
+    largest = np.max([part.max(axis=0) for part in parts], axis=0)
+    yield f"actions from {least.min():.3f} to {largest.max():.3f}"
+    beyond = not all((low, high) == (-1, 1) for low, high in zip(*_bounds(data), strict=True))
+    for column, values in enumerate(data.spec.action.values):
+        name = f"action {column}:"
+        if values is None and beyond:
+            yield f"{name} from {least[column]:g} to {largest[column]:g}"
+        elif values is not None and len(values) == 1:
+            yield f"{name} always {values[0]:g}"
+        elif values is not None:
+            yield f"{name} only {', '.join(f'{value:g}' for value in values)}"
+
+
+def _bounds(data: "Data") -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return data.spec.action.low, data.spec.action.high
+
+
+def _rewards(data: "Data") -> str:
+    """Describe rewards, and how many trajectories end all reward."""
+    training = data.training
+    if training.rewards is None or training.masks is None:
+        return "no rewards"
+    over = int((training.masks[training.ends - 1] == 0).sum())
+    return (
+        f"rewards from {training.rewards.min():g} to {training.rewards.max():g}; {over} of "
+        f"{len(training.ends)} trajectories end for good, the others are cut off"
+    )

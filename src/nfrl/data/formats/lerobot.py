@@ -4,76 +4,348 @@ Of both layouts: a file an episode (version 2), and many episodes in a file (ver
 and videos are not read.
 """
 
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nfrl.data.demonstrations import Demonstrations, choose, demonstrations
-from nfrl.data.formats.ogbench import DataError
-from nfrl.errors import UserError
+from nfrl.data.errors import DataError
+from nfrl.data.formats.reading import (
+    Format,
+    Selection,
+    check_action_type,
+    choose_keys,
+    columns_needed,
+    lay_out,
+    numbers_of_actions,
+    passed_over_images,
+    require,
+    trajectories,
+)
+from nfrl.data.trajectories import Trajectories
+
+BATCH = 16_384
+"""Rows that are decoded at once: what is in memory beside the arrays themselves."""
+INDICES = ("episode_index", "frame_index", "task_index")
+REWARD, DONE, TRUNCATED = "next.reward", "next.done", "next.truncated"
 
 
-def read_lerobot(path: Path, observation_keys: Sequence[str] | None = None) -> Demonstrations:
-    """Read ``action`` and what makes an observation, by episode and frame.
+def locate(rest: str) -> Path:
+    """Return the folder of a data set's name on the hub: ``lerobot/pusht``."""
+    root = os.environ.get("HF_LEROBOT_HOME") or "~/.cache/huggingface/lerobot"
+    return Path(root).expanduser() / rest
 
-    Args:
-        path: The data set's folder, with ``meta/info.json`` and ``data/**/*.parquet``.
-        observation_keys: By default every column of numbers whose name begins with
-            ``observation.``, in the order of their names: the environment's state first, then the
-            robot's.
+
+def matches(path: Path) -> bool:
+    """Whether it is a data set's folder."""
+    return (path / "meta" / "info.json").is_file()
+
+
+def read(path: Path, selection: Selection) -> Trajectories:
+    """Read actions, rewards and what makes an observation, by episode and frame.
+
+    By default that is every vector of numbers whose name begins with ``observation.``, in the
+    order of the names: the environment's state first, then the robot's.
 
     Raises:
-        UserError: A file or a column is missing or damaged, or pyarrow is not installed.
+        UserError: A file, an episode, a column or a value is missing; there are several tasks, and
+            none was chosen; or pyarrow is not installed.
     """
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise UserError(f"{path} needs pyarrow ({error}): pip install 'nfrl[imitation]'") from None
-    files = sorted((path / "data").rglob("*.parquet"))
-    if not files:
-        raise DataError(f"{path}: there is no data/**/*.parquet")
-    try:
-        tables = [parquet.read_table(file, partitioning=None) for file in files]
-        table = pyarrow.concat_tables(tables)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read by pyarrow ({error})") from error
-    columns = {name: table.column(name) for name in table.column_names}
-    for name in ("action", "episode_index", "frame_index"):
-        if name not in columns:
+    require(path, "pyarrow")
+    if not matches(path):
+        raise DataError(f"{path}: there is no data set of LeRobot's: no meta/info.json")
+    source = _Source(path)
+    action_key = selection.action_key or "action"
+    for name in (action_key, "episode_index", "frame_index"):
+        if name not in source.kinds:
             raise DataError(f"{path}: there is no column {name!r}")
-    if observation_keys is None:
-        observation_keys = [
-            name
-            for name in sorted(columns)
-            if name.startswith("observation.") and _is_numeric(columns[name].type)
-        ]
-    wanted = {key.split("[")[0] for key in observation_keys} & columns.keys()
-    arrays = {name: _rows(columns[name]) for name in wanted}
-    if not arrays:
-        raise DataError(f"{path}: there is no column observation.* of numbers")
-    episode, frame = (_rows(columns[name]) for name in ("episode_index", "frame_index"))
-    order = np.lexsort((frame, episode))
-    _, counts = np.unique(episode, return_counts=True)
-    actions = _rows(columns["action"])
-    return demonstrations(
+    check_action_type(path, action_key, source.kinds[action_key])
+    indices = source.read([name for name in INDICES if name in source.kinds])
+    episode, frame = indices["episode_index"], indices["frame_index"]
+    info = _info(path)
+    _check_totals(path, info, episode)
+    chosen, notes = _choose_tasks(path, indices.get("task_index"), episode, selection)
+    keys, passed = _keys(path, source, info, selection)
+    per_step = [name for name in (REWARD, DONE, TRUNCATED) if name in source.kinds]
+    arrays = source.read(sorted({*columns_needed(keys), action_key, *per_step}))
+    order = _order(episode, frame, chosen)
+    if order is not None:
+        episode, frame = episode[order], frame[order]
+        arrays = {name: arrays.pop(name)[order] for name in list(arrays)}
+    begins = episode[1:] != episode[:-1]
+    if chosen is not None:  # Frames of another task may have been left out in between.
+        begins |= frame[1:] != frame[:-1] + 1
+    observations, specs = lay_out(path, {name: arrays[name] for name in columns_needed(keys)}, keys)
+    rewards = masks = None
+    if REWARD in arrays:
+        rewards = arrays[REWARD].reshape(-1)
+        over = arrays[DONE].reshape(-1) != 0 if DONE in arrays else np.zeros(len(rewards), bool)
+        if TRUNCATED in arrays:
+            over &= arrays[TRUNCATED].reshape(-1) == 0
+        masks = 1 - over.astype(np.float32)
+    return trajectories(
         path,
-        choose(path, arrays, observation_keys)[order],
-        actions.reshape(len(actions), -1)[order],
-        np.cumsum(counts),
+        observations,
+        specs,
+        numbers_of_actions(path, action_key, arrays[action_key]),
+        np.append(np.flatnonzero(begins) + 1, len(episode)),
+        rewards=rewards,
+        masks=masks,
+        notes=(*notes, *passed),
     )
 
 
-def _is_numeric(kind: object) -> bool:
+class _Source:
+    """The parquet files of a data set, read a few rows at a time into arrays made before.
+
+    Attributes:
+        path: The data set's folder.
+        kinds: The type of numbers of each column that is one of numbers or of lists of them.
+    """
+
+    def __init__(self, path: Path):
+        import pyarrow
+        from pyarrow import parquet
+
+        self.path = path
+        files = sorted((path / "data").rglob("*.parquet"))
+        if not files:
+            raise DataError(f"{path}: there is no data/**/*.parquet")
+        self._files: list[tuple[Path, Any]] = []
+        for file in files:
+            try:
+                self._files.append((file, parquet.read_metadata(file)))
+            except (OSError, pyarrow.ArrowException) as error:
+                raise DataError(f"{file}: cannot be read by pyarrow ({error})") from error
+        self._rows = sum(metadata.num_rows for _, metadata in self._files)
+        if not self._rows:
+            raise DataError(f"{path}: there are no rows in data/**/*.parquet")
+        schema = self._files[0][1].schema.to_arrow_schema()
+        found = {field.name: _numbers(field.type) for field in schema}
+        self.kinds: dict[str, np.dtype] = {k: v for k, v in found.items() if v is not None}
+
+    def read(self, names: Sequence[str]) -> dict[str, NDArray]:
+        """Read columns of numbers, or of lists of the same length: (rows,) or (rows, width)."""
+        import pyarrow
+        from pyarrow import parquet
+
+        arrays: dict[str, NDArray] = {}
+        row = 0
+        for file, _ in self._files:
+            try:
+                with parquet.ParquetFile(file) as opened:
+                    have = set(opened.schema_arrow.names)
+                    if lacking := [name for name in names if name not in have]:
+                        raise DataError(f"{file}: there is no column {lacking[0]!r}")
+                    for batch in opened.iter_batches(BATCH, columns=list(names)):
+                        for name in names:
+                            self._copy(file, name, batch.column(name), arrays, row)
+                        row += batch.num_rows
+            except (OSError, pyarrow.ArrowException) as error:
+                raise DataError(f"{file}: cannot be read by pyarrow ({error})") from error
+        return arrays
+
+    def _copy(
+        self, file: Path, name: str, column: Any, arrays: dict[str, NDArray], row: int
+    ) -> None:
+        """Copy some rows of a column to where they belong."""
+        values = _values(file, name, column, row)
+        if name not in arrays:
+            dtype = np.float32 if values.dtype.kind == "f" else values.dtype
+            arrays[name] = np.empty((self._rows, *values.shape[1:]), dtype)
+        if values.shape[1:] != arrays[name].shape[1:]:
+            raise DataError(
+                f"{file}: column {name!r}: {_width(values)} values in row {row} of the data, but "
+                f"{_width(arrays[name])} in the first: its lists must have the same length"
+            )
+        with np.errstate(over="ignore"):
+            arrays[name][row : row + len(values)] = values
+
+
+def _width(array: NDArray) -> int:
+    return array.shape[1] if array.ndim > 1 else 1
+
+
+def _numbers(kind: Any) -> np.dtype | None:
+    """Return the type of numbers in a column of them, or of lists of them; None for others."""
     from pyarrow import types
 
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        kind = kind.value_type  # type: ignore[attr-defined]
-    return types.is_floating(kind) or types.is_integer(kind)
+    while types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    if types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind):
+        return np.dtype(kind.to_pandas_dtype())
+    return None
 
 
-def _rows(column: object) -> NDArray:
-    """Return a column of numbers, or of lists of the same length, as (rows,) or (rows, width)."""
-    return np.array(column.to_pylist())  # type: ignore[attr-defined]
+def _values(file: Path, name: str, column: Any, row: int) -> NDArray:
+    """Return a column's buffer as an array, if no value is missing and no list has its own length.
+
+    Args:
+        file: For messages.
+        name: The column's name, for messages.
+        column: An arrow array of numbers, or of lists of them, or of lists of lists.
+        row: The number of its first row in the data set, for messages.
+    """
+    from pyarrow import compute, types
+
+    shape = [len(column)]
+    while not types.is_primitive(column.type):
+        _check_present(file, name, column, row, shape)
+        if types.is_fixed_size_list(column.type):
+            width = column.type.list_size
+        else:
+            widths = compute.list_value_length(column).to_numpy(zero_copy_only=False)
+            width = int(widths[0]) if len(widths) else 0
+            if (odd := np.flatnonzero(widths != width)).size:
+                index = int(odd[0])
+                here = row + index // int(np.prod(shape[1:], dtype=int))
+                raise DataError(
+                    f"{file}: column {name!r}: {widths[index]} values in row {here} of the data, "
+                    f"but {width} in row {row}: its lists must have the same length"
+                )
+        column = column.flatten()
+        shape.append(width)
+    _check_present(file, name, column, row, shape)
+    values = column.to_numpy(zero_copy_only=False)
+    return values.reshape(shape)
+
+
+def _check_present(file: Path, name: str, column: Any, row: int, shape: Sequence[int]) -> None:
+    if column.null_count:
+        missing = column.is_null().to_numpy(zero_copy_only=False)
+        here = row + int(np.argmax(missing)) // int(np.prod(shape[1:], dtype=int))
+        raise DataError(
+            f"{file}: column {name!r}: a value is missing in row {here} of the data; fill it in, "
+            "or leave the column out with --observation-keys"
+        )
+
+
+def _info(path: Path) -> Mapping[str, Any]:
+    try:
+        info = json.loads((path / "meta" / "info.json").read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: meta/info.json cannot be read ({error})") from error
+    if not isinstance(info, Mapping):
+        raise DataError(f"{path}: meta/info.json holds no object")
+    return info
+
+
+def _check_totals(path: Path, info: Mapping[str, Any], episode: NDArray) -> None:
+    """Refuse data of which a part is not there, as meta/info.json tells."""
+    found = np.unique(episode)
+    total = info.get("total_episodes")
+    if total is not None and total != len(found):
+        absent = np.setdiff1d(np.arange(total), found)
+        which = f" (the first that is missing is {absent[0]})" if absent.size else ""
+        raise DataError(
+            f"{path}: meta/info.json promises {total} episodes, but data/ holds {len(found)}"
+            f"{which}; download the data again"
+        )
+    frames = info.get("total_frames")
+    if frames is not None and frames != len(episode):
+        raise DataError(
+            f"{path}: meta/info.json promises {frames} frames, but data/ holds {len(episode)}; "
+            "download the data again"
+        )
+
+
+def _choose_tasks(
+    path: Path, task: NDArray | None, episode: NDArray, selection: Selection
+) -> tuple[NDArray[np.bool_] | None, tuple[str, ...]]:
+    """Return which rows are of the tasks that were chosen, None for all, and a note."""
+    there = [] if task is None else [int(index) for index in np.unique(task)]
+    words = _task_words(path)
+    listed = ", ".join(
+        f"{index} ({words[index]})" if index in words else f"{index}" for index in there
+    )
+    if not selection.tasks:
+        if len(there) > 1:
+            raise DataError(
+                f"{path}: there are {len(there)} tasks, and the agent is not told which is which: "
+                f"choose with --tasks, one or several of {listed}"
+            )
+        return None, ()
+    numbers = {str(index): index for index in there}
+    numbers |= {words[index]: index for index in there if index in words}
+    for wanted in selection.tasks:
+        if wanted not in numbers:
+            raise DataError(f"{path}: there is no task {wanted!r}; there are {listed or 'none'}")
+    assert task is not None
+    chosen = np.isin(task, [numbers[wanted] for wanted in selection.tasks])
+    kept, all_of_them = len(np.unique(episode[chosen])), len(np.unique(episode))
+    return chosen, (f"{kept} of {all_of_them} episodes are of the tasks chosen",)
+
+
+def _task_words(path: Path) -> dict[int, str]:
+    """Return the tasks' words by their numbers, as far as meta has them."""
+    from pyarrow import ArrowException, parquet
+
+    meta = path / "meta"
+    try:
+        if (meta / "tasks.jsonl").is_file():
+            lines = (meta / "tasks.jsonl").read_text().splitlines()
+            rows = [json.loads(line) for line in lines if line.strip()]
+        elif (meta / "tasks.parquet").is_file():
+            rows = parquet.read_table(meta / "tasks.parquet").to_pylist()
+        else:
+            return {}
+        # pandas writes the words as the index of the table, by whichever name.
+        return {
+            int(row["task_index"]): str(next(v for k, v in row.items() if k != "task_index"))
+            for row in rows
+        }
+    except (OSError, ValueError, KeyError, StopIteration, ArrowException) as error:
+        raise DataError(f"{path}: meta/tasks cannot be read ({error!r})") from error
+
+
+def _keys(
+    path: Path, source: _Source, info: Mapping[str, Any], selection: Selection
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what makes an observation, and notes of pictures that were passed over."""
+    features = info.get("features") or {}
+    pictures = [
+        name
+        for name, feature in sorted(features.items())
+        if feature.get("dtype") in ("image", "video")
+    ]
+    for key in selection.observation_keys:
+        if columns_needed([key]) & set(pictures):
+            raise DataError(
+                f"{path}: {key} is an image or a video, which is not read from LeRobot's data; "
+                "name vectors with --observation-keys"
+            )
+    # The width is not known yet: a list of numbers is a vector.
+    kinds = {name: ((1,), kind) for name, kind in source.kinds.items()}
+    defaults = [
+        name for name, kind in sorted(source.kinds.items())
+        if name.startswith("observation.") and kind.kind in "fiu"
+    ]  # fmt: skip
+    if not defaults and pictures and not selection.observation_keys:
+        raise DataError(
+            f"{path}: the observation {', '.join(pictures)} is an image or a video, and there is "
+            "no vector beside it; agents see vectors: record some too"
+        )
+    if not defaults and not selection.observation_keys:
+        raise DataError(f"{path}: there is no column observation.* of numbers")
+    keys, notes = choose_keys(path, kinds, selection, defaults)
+    return keys, notes if selection.observation_keys else (*notes, *passed_over_images(pictures))
+
+
+def _order(
+    episode: NDArray, frame: NDArray, chosen: NDArray[np.bool_] | None
+) -> NDArray[np.int64] | None:
+    """Return the rows in the order of episodes and frames, None where they are in it."""
+    later = (episode[1:] > episode[:-1]) | (
+        (episode[1:] == episode[:-1]) & (frame[1:] >= frame[:-1])
+    )
+    if later.all():
+        return None if chosen is None else np.flatnonzero(chosen)
+    order = np.lexsort((frame, episode))
+    return order if chosen is None else order[chosen[order]]
+
+
+FORMAT = Format("LeRobot's data set", matches, read, locate)

@@ -1,55 +1,112 @@
 """Minari's data sets (Younis et al., 2024), from their folder on the disk."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nfrl.data.demonstrations import Demonstrations, choose, demonstrations
-from nfrl.data.formats.ogbench import DataError
-from nfrl.errors import UserError
+from nfrl.data.errors import DataError
+from nfrl.data.formats.reading import (
+    Format,
+    Selection,
+    choose_keys,
+    columns_needed,
+    kinds_of,
+    lay_out,
+    numbers_of_actions,
+    refuse_tasks,
+    require,
+    trajectories,
+)
+from nfrl.data.trajectories import Trajectories
+from nfrl.spec import VECTOR, ArraySpec
 
 
-def read_minari(path: Path, observation_keys: Sequence[str] | None = None) -> Demonstrations:
-    """Read every episode, without the final observations, which no action follows.
+def locate(rest: str) -> Path:
+    """Return the folder of a data set's name: ``D4RL/door/human-v2``."""
+    root = os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets"
+    return Path(root).expanduser() / rest
 
-    Args:
-        path: The data set's folder, or the folder ``data`` in it: ``.../D4RL/kitchen/mixed-v2``.
-        observation_keys: Of dictionaries of observations, nested names joined by "/". By default
-            ``observation`` (without the goals), or all of them by name.
+
+def matches(path: Path) -> bool:
+    """Whether it is a data set's folder, or the folder ``data`` in it."""
+    return any((folder / "metadata.json").is_file() for folder in (path, path / "data"))
+
+
+def read(path: Path, selection: Selection) -> Trajectories:
+    """Read every episode, with its final observation, its rewards and its terminations.
+
+    The arrays of dictionaries of observations are called by nested names joined by "/". By default
+    ``observation`` is taken (without the goals), or all vectors by name.
 
     Raises:
         UserError: The folder is damaged, or the package minari is not installed.
     """
-    try:
-        import minari
-    except ImportError as error:
-        raise UserError(f"{path} needs minari ({error}): pip install 'nfrl[imitation]'") from None
+    refuse_tasks(path, selection)
+    minari = require(path, "minari")
+    if not matches(path):
+        raise DataError(f"{path}: there is no data set of Minari's: no data/metadata.json")
     folder = path / "data" if (path / "data").is_dir() else path
+    parts: dict[str, list[NDArray]] = {
+        name: [] for name in ("observations", "actions", "rewards", "masks", "finals")
+    }
+    keys: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    specs: dict[str, ArraySpec] = {}
     try:
-        episodes = list(minari.MinariDataset(folder).iterate_episodes())
+        for episode in minari.MinariDataset(folder).iterate_episodes():
+            columns = _flatten(episode.observations)
+            if not keys:
+                defaults = (VECTOR,) if VECTOR in columns else tuple(sorted(columns))
+                keys, notes = choose_keys(path, kinds_of(columns), selection, defaults)
+            needed = {name: columns[name] for name in columns_needed(keys) & columns.keys()}
+            seen, specs = lay_out(path, needed, keys)
+            actions = _actions(path, episode.actions, selection)
+            steps = len(actions)
+            if len(seen) != steps + 1:
+                raise DataError(
+                    f"{path}: episode {episode.id} has {len(seen)} observations for {steps} "
+                    "actions; there must be one more"
+                )
+            if not steps:
+                raise DataError(f"{path}: episode {episode.id} has no actions")
+            parts["observations"].append(seen[:-1])
+            parts["finals"].append(seen[-1:])
+            parts["actions"].append(actions)
+            parts["rewards"].append(np.asarray(episode.rewards, np.float32))
+            parts["masks"].append(1 - np.asarray(episode.terminations, np.float32))
     except (OSError, KeyError, ValueError, ImportError) as error:
         raise DataError(f"{path}: cannot be read by minari ({error})") from error
-    observations, actions = [], []
-    for episode in episodes:
-        steps = len(episode.rewards)
-        columns = _flatten(episode.observations)
-        keys = observation_keys
-        if keys is None:
-            keys = ("observation",) if "observation" in columns else sorted(columns)
-        observations.append(choose(path, columns, keys)[:steps])
-        chosen = _flatten(episode.actions)
-        actions.append(choose(path, chosen, sorted(chosen)))
-    if not episodes:
+    if not parts["actions"]:
         raise DataError(f"{path}: there are no episodes")
-    return demonstrations(
+    joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    return trajectories(
         path,
-        np.concatenate(observations),
-        np.concatenate(actions),
-        np.cumsum([len(each) for each in actions]),
+        joined["observations"],
+        specs,
+        joined["actions"],
+        np.cumsum([len(each) for each in parts["actions"]]),
+        rewards=joined["rewards"],
+        masks=joined["masks"],
+        final_observations=joined["finals"],
+        notes=notes,
     )
+
+
+def _actions(path: Path, value: Any, selection: Selection) -> NDArray[np.float32]:
+    """Return actions, the arrays of a dictionary of them side by side."""
+    columns = {
+        name if isinstance(value, Mapping | tuple) else "actions": array
+        for name, array in _flatten(value).items()
+    }
+    if selection.action_key and selection.action_key not in columns:
+        have = ", ".join(sorted(columns))
+        raise DataError(f"{path}: there are no actions {selection.action_key!r} (there are {have})")
+    names = [selection.action_key] if selection.action_key else sorted(columns)
+    return np.concatenate([numbers_of_actions(path, name, columns[name]) for name in names], axis=1)
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, NDArray]:
@@ -57,8 +114,11 @@ def _flatten(value: Any, name: str = "") -> dict[str, NDArray]:
     if isinstance(value, tuple):
         value = {str(index): part for index, part in enumerate(value)}
     if not isinstance(value, Mapping):
-        return {name or "observation": np.asarray(value)}
+        return {name or VECTOR: np.asarray(value)}
     found: dict[str, NDArray] = {}
     for key, part in value.items():
         found |= _flatten(part, f"{name}/{key}" if name else str(key))
     return found
+
+
+FORMAT = Format("Minari's data set", matches, read, locate)

@@ -18,14 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nfrl.errors import UserError
+from nfrl.data.errors import DataError
 
 REQUIRED_KEYS = ("observations", "actions", "terminals")
 ACTION_TOLERANCE = 1e-5
-
-
-class DataError(UserError):
-    """A data file that cannot be used, with the key and the reason."""
+PYTHON_OBJECTS = "an array of Python objects, which would have to be unpickled and is refused"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +113,12 @@ def provenance(path: Path | str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and "origin" in value else None
 
 
+def origin(path: Path | str) -> str:
+    """Say in a few words where a data file comes from, as far as its provenance tells."""
+    found = provenance(path)
+    return "file" if found is None else f"{found['origin']} (seed {found.get('seed')})"
+
+
 def sha256(path: Path | str) -> str:
     """Hash a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
@@ -138,7 +141,9 @@ def load(path: Path | str) -> dict[str, NDArray]:
             names the file, the key and the reason.
     """
     path = Path(path)
-    arrays = _read(path)
+    arrays, refused = read_archive(path)
+    for key, reason in refused.items():
+        raise DataError(f"{path}: {key}: {reason}")
     for key in REQUIRED_KEYS:
         if key not in arrays:
             have = ", ".join(sorted(arrays)) or "nothing"
@@ -152,7 +157,7 @@ def load(path: Path | str) -> dict[str, NDArray]:
             arrays["observations"] = arrays["observations"].astype(np.float32, copy=False)
         arrays["actions"] = arrays["actions"].astype(np.float32, copy=False)
     for key, array in arrays.items():
-        _check_finite(path, key, array)
+        check_finite(path, key, array)
     _check_actions(path, arrays["actions"])
     arrays["terminals"] = _terminals(path, arrays["terminals"])
     return arrays
@@ -199,7 +204,16 @@ def trajectory_lengths(terminals: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.diff(np.flatnonzero(terminals), prepend=-1)
 
 
-def _read(path: Path) -> dict[str, NDArray]:
+def read_archive(path: Path | str) -> tuple[dict[str, NDArray], dict[str, str]]:
+    """Read every array of an archive that is none of Python objects: nothing is unpickled.
+
+    Returns:
+        The arrays by key; and for each key that has none the reason.
+
+    Raises:
+        DataError: The file is absent, no such archive, damaged or truncated.
+    """
+    path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     if path.stat().st_size == 0:
@@ -208,26 +222,22 @@ def _read(path: Path) -> dict[str, NDArray]:
         # A file that np.load takes for a lone array or a pickle is no archive of arrays.
         if not zipfile.is_zipfile(path):
             raise DataError(f"{path}: this is no .npz archive, or a truncated one")
-        arrays = {}
+        arrays, refused = {}, {}
         with np.load(path, allow_pickle=False) as file:
             for key in file.files:
                 try:
                     arrays[key] = file[key]
                 except ValueError as error:
-                    raise DataError(f"{path}: {key}: {_reason(error)}") from error
+                    if "allow_pickle" not in str(error):
+                        raise DataError(f"{path}: {key}: the array is damaged ({error})") from error
+                    refused[key] = PYTHON_OBJECTS
         if any(not isinstance(array, np.ndarray) for array in arrays.values()):
             raise DataError(f"{path}: this is a zip archive, but not of arrays")
-        return arrays
+        return arrays, refused
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise DataError(f"{path}: the archive is damaged or truncated ({error})") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def _reason(error: ValueError) -> str:
-    if "allow_pickle" in str(error):
-        return "an array of Python objects, which would have to be unpickled and is refused"
-    return f"the array is damaged ({error})"
 
 
 def _check_shapes(path: Path, arrays: dict[str, NDArray]) -> None:
@@ -251,7 +261,8 @@ def _check_shapes(path: Path, arrays: dict[str, NDArray]) -> None:
             raise DataError(f"{path}: {key}: shape {array.shape} holds no values")
 
 
-def _check_finite(path: Path, key: str, array: NDArray) -> None:
+def check_finite(path: Path, key: str, array: NDArray) -> None:
+    """Refuse an array with a value that is not finite."""
     if array.dtype.kind != "f":
         return
     bad = ~np.isfinite(array)

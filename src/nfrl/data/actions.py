@@ -1,0 +1,81 @@
+"""What the actions of a data set are: their bounds, and columns that take few values."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nfrl.data.errors import DataError
+from nfrl.spec import ActionSpec
+
+TOLERANCE = 1e-5
+"""By how much an action may pass its bounds through rounding, in units of half their distance."""
+MOST_VALUES = 4
+"""A column with more distinct values than these is a continuum."""
+SEEN_AT_LEAST = 10
+"""How often each of few values must occur: fewer may be a continuum's chance."""
+
+Bounds = tuple[Sequence[float] | NDArray, Sequence[float] | NDArray]
+"""The least and the largest value of each column."""
+
+
+def action_spec(
+    actions: NDArray, bounds: Bounds | None = None, *, where: object = "actions"
+) -> ActionSpec:
+    """Return the bounds of actions, and the values of columns that take few.
+
+    Actions that all lie in [-1, 1] have these bounds, whatever their extremes. Others have the
+    least and the largest value of each column. An environment's bounds stand above both.
+
+    Args:
+        actions: (rows, a), of a whole data set: training and validation.
+        bounds: An environment's bounds. Where one is infinite the data's are taken.
+        where: The data's name, for messages.
+
+    Raises:
+        DataError: There are no rows, or an action lies outside the bounds.
+    """
+    actions = np.asarray(actions)
+    if not len(actions):
+        raise DataError(f"{where}: there are no actions")
+    least, largest = actions.min(axis=0), actions.max(axis=0)
+    if (np.abs([least, largest]) <= 1 + TOLERANCE).all():
+        low, high = -np.ones_like(least), np.ones_like(largest)
+    else:
+        low, high = least, largest
+    if bounds is not None:
+        lower, upper = (np.asarray(bound, np.float64).reshape(-1) for bound in bounds)
+        if not len(lower) == len(upper) == actions.shape[1]:
+            raise DataError(
+                f"{where}: actions of {actions.shape[1]} numbers, but the environment's have "
+                f"{len(lower)}"
+            )
+        _check_bounds(actions, lower, upper, where)
+        low = np.where(np.isfinite(lower), lower, low)
+        high = np.where(np.isfinite(upper), upper, high)
+    return ActionSpec(
+        tuple(map(float, low)), tuple(map(float, high)), tuple(_few(c) for c in actions.T)
+    )
+
+
+def _check_bounds(actions: NDArray, low: NDArray, high: NDArray, where: object) -> None:
+    span = np.where(np.isfinite(high - low), high - low, 2.0)
+    beyond = np.maximum(low - actions, actions - high) / np.maximum(span / 2, TOLERANCE)
+    row, column = (int(index) for index in np.unravel_index(np.argmax(beyond), beyond.shape))
+    if beyond[row, column] > TOLERANCE:
+        raise DataError(
+            f"{where}: the action in row {row}, column {column} is {actions[row, column]:g}, "
+            f"outside the environment's bounds [{low[column]:g}, {high[column]:g}]; scale or clip "
+            "the data's actions to what the environment takes"
+        )
+
+
+def _few(column: NDArray) -> tuple[float, ...] | None:
+    """Return a column's values in ascending order if they are few; None for a continuum."""
+    # Most columns are continua, which their first rows tell.
+    if len(np.unique(column[:1000])) > MOST_VALUES:
+        return None
+    values, counts = np.unique(column, return_counts=True)
+    if len(values) == 1 or (len(values) <= MOST_VALUES and counts.min() >= SEEN_AT_LEAST):
+        return tuple(map(float, values))
+    return None
