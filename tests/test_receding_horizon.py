@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from nfrl.interfaces.imitation import ChunkShape
 
 from nfrl.acting import receding_horizon
 from nfrl.acting.receding_horizon import ChunkPolicy
@@ -17,7 +18,6 @@ from nfrl.data.samplers import sample_goals
 from nfrl.environments.worker import STEP
 from nfrl.errors import UserError
 from nfrl.evaluation import rollout
-from nfrl.interfaces.imitation import ChunkShape
 from nfrl.task import Task
 
 SHAPE = ChunkShape(history=3, predicted=5, executed=2)

@@ -11,17 +11,22 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_FUNCTIONS = {"load": "nfrl.data.load"}
+_HOMES = {
+    "load": "nfrl.data.load",
+    "fit": "nfrl.api",
+    "evaluate": "nfrl.api",
+    "load_policy": "nfrl.experiment.load",
+}
 """What stands in the package itself, and the module that is imported when it is asked for."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FUNCTIONS:
+    if name not in _HOMES:
         raise AttributeError(f"module 'nfrl' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_FUNCTIONS})
+    return sorted({*globals(), *_HOMES})

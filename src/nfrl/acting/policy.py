@@ -103,9 +103,8 @@ class Policy:
         else:
             state, target = self._inputs(observation, goal)
             states = state if history is None else np.repeat(state[None], history, axis=0)
-        shape = (self.spec.action_dim,)
-        if can.predicted is not None:
-            shape = (can.predicted, *shape)
+        steps = () if can.predicted is None else (can.predicted,)
+        shape = (*steps, self.spec.action_dim)
         chosen = np.asarray(action, np.float32)
         if chosen.shape != shape:
             raise ValueError(f"an action has shape {chosen.shape}; this agent's have {shape}")

@@ -84,5 +84,5 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not hold a JSON object")
     schema = value.get("schema")
     if schema != SCHEMA:
-        raise UserError(f"{path} was made by another nfrl: schema {schema}; this one reads {SCHEMA}")
+        raise UserError(f"{path} is of schema {schema}; this version of nfrl reads {SCHEMA}")
     return value

@@ -129,6 +129,15 @@ def load(
     )
 
 
+def locate(uri: str | Path) -> Path:
+    """Return where the data lie that a URI or a path names.
+
+    Raises:
+        UserError: There is no such format, or nothing there.
+    """
+    return _find(uri)[2].absolute()
+
+
 def _data(training: Trajectories, validation: Trajectories | None, **further: Any) -> Data:
     """Part training from validation where that is to be done, and make both of the same spec."""
     where = further["path"] or IN_MEMORY

@@ -14,6 +14,7 @@ from nfrl.evaluation.result import Evaluation
 from nfrl.experiment.config import Experiment
 from nfrl.files import write_atomically
 from nfrl.interfaces.agent import Agent
+from nfrl.interfaces.explorer import Explorer
 from nfrl.networks import count_parameters
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.provenance import device, provenance_of
@@ -162,7 +163,7 @@ def describe_result(
 
 
 def describe_exploration(
-    experiment: Experiment, seed: int, folder: RunFolder, agent: Agent | None
+    experiment: Experiment, seed: int, folder: RunFolder, agent: Explorer | None
 ) -> Record:
     """Return the record of a run that explored.
 

@@ -112,10 +112,8 @@ class AgentConfig(Protocol):
     def capabilities(self) -> Capabilities:
         """What the agent will need and be able to do."""
 
-    def build(
-        self, key: PRNGKeyArray, spec: Spec, steps: int, data: Dataset | None = None
-    ) -> Agent:
-        """Build an untrained agent.
+    def build(self, key: PRNGKeyArray, spec: Spec, steps: int, data: Dataset | None = None) -> Any:
+        """Build an untrained :class:`Agent`, or an explorer.
 
         Args:
             key: Random key of the initial weights.

@@ -1,15 +1,37 @@
 """What an agent that explores can do, and what it explores; neither is inherited from."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from nfrl.interfaces.agent import Agent
+from nfrl.data.samplers import GoalBatch
+from nfrl.interfaces.agent import Capabilities
 
 
-class Explorer(Agent, Protocol):
-    """An agent that chooses its own goals: places (x, y), the first two coordinates of a state."""
+class Explorer(Protocol):
+    """An agent that chooses its own goals: places (x, y), the first two coordinates of a state.
+
+    A value: a pytree of networks and optimiser state, whose methods are pure functions.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it needs and can do."""
+
+    @property
+    def policy(self) -> Any:
+        """The networks that act: what is needed after training."""
+
+    def update(self, batch: GoalBatch, key: PRNGKeyArray) -> tuple[Self, dict[str, Array]]:
+        """Take one gradient step of every part; return the new agent and scalar metrics."""
+        ...
+
+    def act(
+        self, observation: Float[Array, " observation"], goal: Float[Array, "2"], key: PRNGKeyArray
+    ) -> Float[Array, " action"]:
+        """Sample one action in [-1, 1]."""
+        ...
 
     @property
     def commands_test_goals(self) -> bool:
