@@ -18,7 +18,7 @@ from conftest import COMPILATION_CACHE, write_data
 from nfrl.acting.acting import batched_policy
 from nfrl.agents import AGENTS, GOAL_CONDITIONED
 from nfrl.agents.parts.optimization import AdamW
-from nfrl.analysis import ExploringSpeed
+from nfrl.analysis.speed_exploring import ExploringSpeed
 from nfrl.benchmarks import TASKS, find_task
 from nfrl.benchmarks.imitation import ENTRY_POINTS
 from nfrl.benchmarks.presets import BEYOND_PAPER, PRESETS, SUITES, find_preset

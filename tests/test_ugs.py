@@ -20,7 +20,7 @@ from nfrl.agents import crl
 from nfrl.agents.crl import CRLConfig
 from nfrl.agents.nf_ugs import NFUGS, NFUGSConfig
 from nfrl.agents.parts import soft_actor
-from nfrl.analysis import exploring_speed
+from nfrl.analysis.speed_exploring import exploring_speed
 from nfrl.benchmarks.mazes.layouts import CELL, Layout
 from nfrl.benchmarks.mazes.maze import Maze, goal_of
 from nfrl.benchmarks.mazes.point import PointRobot, PointState

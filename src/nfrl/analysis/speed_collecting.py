@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nfrl.collect.catalog import recipe
 from nfrl.collect.make import make_dataset
+from nfrl.collect.recipe import recipe
 from nfrl.data.formats import ogbench
-from nfrl.environments.slots import make_environment
+from nfrl.environments.make import make_environment
 
 
 @dataclasses.dataclass(frozen=True)

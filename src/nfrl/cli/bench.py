@@ -14,8 +14,10 @@ from rich.table import Table
 
 from nfrl import registry
 from nfrl.agents.configs import agents_that, find_config
-from nfrl.analysis import collecting_speed, exploring_speed, sampling_milliseconds, training_speed
 from nfrl.analysis.multimodality import DENSITIES, MODELS, compare, true_samples
+from nfrl.analysis.speed_collecting import collecting_speed
+from nfrl.analysis.speed_exploring import exploring_speed
+from nfrl.analysis.speed_training import sampling_milliseconds, training_speed
 from nfrl.errors import UserError, unknown_name
 from nfrl.files import write_atomically, write_json
 from nfrl.presets import Preset, family_of, find_preset
