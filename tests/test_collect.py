@@ -405,6 +405,16 @@ def test_a_missing_expert_is_said_before_anything_is_begun(tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_expert_of_a_users_is_found_by_its_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("NFRL_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=r"did you mean .*humanoid"):
+        expert_policy.find_expert("humanoyd")
+    (tmp_path / "experts").mkdir()
+    path = tmp_path / "experts" / "humanoyd.safetensors"
+    path.touch()
+    assert expert_policy.find_expert("humanoyd") == path
+
+
 class Recorded:
     """Stands for an expert: keeps what it is shown, and does nothing."""
 

@@ -21,7 +21,7 @@ from nfrl.evaluation.result import Evaluation
 from nfrl.evaluation.rollout import evaluate
 from nfrl.evaluation.video import record_video
 from nfrl.spec import ActionSpec, Spec
-from nfrl.task import Task
+from nfrl.task import Task, find_task
 
 
 class Counting(gymnasium.Env):
@@ -43,7 +43,7 @@ class Counting(gymnasium.Env):
 
 gymnasium.register("Counting-v0", entry_point=Counting)
 
-PUSHT = Task("pusht", "imitation", "nfrl/PushT-v0", 0.99, 300, goals=1)
+PUSHT = find_task("pusht")
 
 
 def make(name):
@@ -316,7 +316,7 @@ def test_scores_are_those_of_the_environment(environment, tmp_path):
         return np.clip(0.9 * np.sin(times / 4)[:, None] * [1, -1], -1, 1).astype(np.float32)
 
     found = evaluate(
-        Task("pusht", "imitation", "nfrl/PushT-v0", 0.99, 40, goals=1),
+        dataclasses.replace(PUSHT, horizon=40),
         policy,
         episodes=2,
         workers=1,
