@@ -12,6 +12,8 @@ import data_sets
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nfrl.data.dataset import Dataset
 from nfrl.data.errors import DataError
@@ -93,6 +95,28 @@ def test_an_ogbench_file_has_its_bits_on_the_device(tmp_path):
     for key, array in found.to_arrays().items():
         np.testing.assert_array_equal(array, stored[key])
     assert found.spec.action.is_unit
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=8), st.booleans())
+def test_flat_rows_are_parted_where_they_say(lengths, every_row_acts):
+    """Each row's number is its observation and its action: none gets into another trajectory."""
+    ends = np.cumsum(lengths)
+    rows = np.arange(ends[-1], dtype=np.float32)[:, None]
+    over = np.isin(np.arange(ends[-1]), ends - 1)
+    arrays = {"observations": rows, "actions": rows + 0.5}
+    arrays |= {"timeouts": over} if every_row_acts else {"terminals": over}
+    kept = [(begin, end) for begin, end in zip([0, *ends], ends, strict=False) if end - begin > 1]
+    if not kept:
+        with pytest.raises(DataError, match="no trajectory of two rows"):
+            npz.from_arrays(Path("a"), arrays, ALL)
+        return
+    found = npz.from_arrays(Path("a"), arrays, ALL)
+    expected = [np.arange(begin, end - 1) for begin, end in kept]
+    assert found.lengths.tolist() == [len(each) for each in expected]
+    np.testing.assert_array_equal(found.observations[:, 0], np.concatenate(expected))
+    np.testing.assert_array_equal(found.actions, found.observations + 0.5)
+    np.testing.assert_array_equal(found.final_observations[:, 0], [end - 1 for _, end in kept])
+    assert len(found.notes) == (len(kept) < len(lengths))
 
 
 @pytest.mark.parametrize("key", ["timeouts", "truncations", "truncateds"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import data_sets
 import numpy as np
 import pytest
+from test_architecture import MODULES, imports
 
 import nfrl
 from nfrl import registry
@@ -274,6 +275,15 @@ def test_loading_needs_neither_jax_nor_a_simulator(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""
+
+
+def test_no_module_of_the_data_imports_itself_on_a_detour():
+    """Readers stand above what they share, and it above nothing of theirs."""
+    ours = {name: imports(name) for name in MODULES if name.startswith("nfrl.data.")}
+    above: dict[str, set[str]] = {name: imported & ours.keys() for name, imported in ours.items()}
+    while free := {name for name, below in above.items() if not below}:
+        above = {name: below - free for name, below in above.items() if name not in free}
+    assert not above
 
 
 # The command line

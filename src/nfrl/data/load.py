@@ -152,6 +152,8 @@ def _data(training: Trajectories, validation: Trajectories | None, **further: An
     """Part training from validation where that is to be done, and make both of the same spec."""
     where = further["path"] or IN_MEMORY
     notes = training.notes
+    if training.rewards is not None and training.final_observations is None:
+        notes = (*notes, "what each last action led to is not known: its observation is repeated")
     if validation is None:
         training, validation, note = _hold_out(where, training)
         notes = (*notes, note)
