@@ -21,7 +21,7 @@ from nfrl.agents.parts.optimization import mean_metrics
 from nfrl.benchmarks.mazes import Maze, pictures
 from nfrl.benchmarks.mazes.maze import EASY_RADIUS, SUCCESS_RADIUS, goal_of
 from nfrl.data import goal_replay as replay
-from nfrl.data.goal_replay import Replay
+from nfrl.data.goal_replay import GoalReplay
 from nfrl.errors import UserError
 from nfrl.interfaces.explorer import Explorer, ExplorerConfig
 from nfrl.runs import checkpoints
@@ -135,7 +135,7 @@ class Exploration(eqx.Module):
     agent: Explorer
     robots: Any
     goals: Float[Array, "environments 2"]
-    replay: Replay
+    replay: GoalReplay
     visits: Int[Array, "rows columns"]
 
 
@@ -404,7 +404,7 @@ def initial_state(
         # The first round resets them; this gives the shapes.
         jax.vmap(robot.reset)(jr.split(key, count)),
         jnp.zeros((count, 2)),
-        Replay.empty(count, training.buffer_steps, robot.observation_dim, robot.action_dim),
+        GoalReplay.empty(count, training.buffer_steps, robot.observation_dim, robot.action_dim),
         jnp.zeros(maze.layout.shape, jnp.int32),
     )
 
