@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfrl.data import goal_replay as replay
-from nfrl.data.goal_replay import Replay
+from nfrl.data.goal_replay import GoalReplay
 
 ENVIRONMENTS, CAPACITY, STEPS = 3, 16, 5
 COUNT = 20_000
@@ -43,9 +43,9 @@ class Oracle:
         return [(e, n) for e in range(len(self.episodes)) for n in self.rows(e) if self.later(e, n)]
 
 
-def fill(begins: np.ndarray) -> tuple[Replay, Oracle]:
+def fill(begins: np.ndarray) -> tuple[GoalReplay, Oracle]:
     """Insert rows in pieces of STEPS, where ``begins`` (environments, time) begin episodes."""
-    buffer = Replay.empty(ENVIRONMENTS, CAPACITY, 2, 1)
+    buffer = GoalReplay.empty(ENVIRONMENTS, CAPACITY, 2, 1)
     times = np.arange(begins.shape[1])
     for piece in np.split(times, range(STEPS, len(times), STEPS)):
         where = np.stack(np.meshgrid(range(ENVIRONMENTS), piece, indexing="ij"), -1)
@@ -129,13 +129,13 @@ def test_the_longest_horizon_does_not_leave_the_episode():
 
 
 def test_memory_is_what_the_arrays_take():
-    buffer = Replay.empty(ENVIRONMENTS, CAPACITY, 4, 2)
+    buffer = GoalReplay.empty(ENVIRONMENTS, CAPACITY, 4, 2)
     arrays = (buffer.observations, buffer.actions, buffer.episodes)
     taken = sum(array.nbytes for array in arrays)
     assert replay.memory_bytes(ENVIRONMENTS, CAPACITY, 4, 2) == taken
 
 
 def test_more_rows_than_the_ring_holds_are_refused():
-    buffer = Replay.empty(1, 4, 1, 1)
+    buffer = GoalReplay.empty(1, 4, 1, 1)
     with pytest.raises(ValueError, match="5 rows"):
         replay.insert(buffer, jnp.zeros((1, 5, 1)), jnp.zeros((1, 5, 1)), jnp.zeros((1, 5), bool))

@@ -1,5 +1,6 @@
 """``nfrl.load``: data by URI, path or as arrays; and what ``nfrl data check`` says of them."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import data_sets
 import numpy as np
 import pytest
+from test_architecture import MODULES, imports
 
 import nfrl
 from nfrl import registry
@@ -193,6 +195,24 @@ def test_locked_joints_and_grippers_are_in_the_spec(tmp_path):
     assert values == ((float(np.float32(0.3)),), (-1.0, 1.0), None)
 
 
+@pytest.mark.parametrize("form", ["npz", "zarr v2"])
+def test_any_range_of_actions_is_taken(tmp_path, form):
+    """Trial 7, in both formats; and the bounds of an environment, where there is one."""
+    episodes = data_sets.episodes_of([40] * 10)
+    loud = [episode._replace(actions=episode.actions * 2) for episode in episodes]
+    data = nfrl.load(data_sets.write(form, loud, tmp_path))
+    actions = np.concatenate([part.actions for part in (data.training, data.validation)])
+    np.testing.assert_array_equal(data.spec.action.low, actions.min(axis=0))
+    np.testing.assert_array_equal(data.spec.action.high, actions.max(axis=0))
+    bounded = data.within(([-2, -3], [2, 3]))
+    assert bounded.validation.spec.action.low == bounded.spec.action.low == (-2, -3)
+    with pytest.raises(DataError, match=r"row \d+, column 0 is .*bounds \[-1, 1\]"):
+        data.within(([-1, -1], [1, 1]))
+    halved = data.changed(lambda part: dataclasses.replace(part, actions=part.actions / 2))
+    assert halved.spec.action.is_unit
+    assert halved.sha256 == data.sha256
+
+
 # Hashes
 
 
@@ -255,6 +275,15 @@ def test_loading_needs_neither_jax_nor_a_simulator(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""
+
+
+def test_no_module_of_the_data_imports_itself_on_a_detour():
+    """Readers stand above what they share, and it above nothing of theirs."""
+    ours = {name: imports(name) for name in MODULES if name.startswith("nfrl.data.")}
+    above: dict[str, set[str]] = {name: imported & ours.keys() for name, imported in ours.items()}
+    while free := {name for name, below in above.items() if not below}:
+        above = {name: below - free for name, below in above.items() if name not in free}
+    assert not above
 
 
 # The command line

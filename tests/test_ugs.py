@@ -25,7 +25,7 @@ from nfrl.benchmarks.mazes.layouts import CELL, Layout
 from nfrl.benchmarks.mazes.maze import Maze, goal_of
 from nfrl.benchmarks.mazes.point import PointRobot, PointState
 from nfrl.data import goal_replay as replay
-from nfrl.data.goal_replay import Replay
+from nfrl.data.goal_replay import GoalReplay
 from nfrl.data.samplers import GoalBatch
 from nfrl.errors import UserError
 from nfrl.reports.mazes import draw_maze_figures
@@ -348,7 +348,7 @@ def test_the_estimate_is_right():
     places = places.at[:, 1].set(jr.uniform(jr.key(6), (environments,), minval=2.1, maxval=13.9))
     states = PointState(places, 5 * jr.normal(reset_keys[0], (environments, 2)))
     observations, actions = jax.vmap(wander)(states, wander_keys)
-    buffer = Replay.empty(environments, ROBOT.episode_length, OBSERVATION, ACTION)
+    buffer = GoalReplay.empty(environments, ROBOT.episode_length, OBSERVATION, ACTION)
     begins = jnp.zeros(actions.shape[:2], bool)
     buffer = replay.insert(buffer, observations, actions, begins)
     config = NFUGSConfig(

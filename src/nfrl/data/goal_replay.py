@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from nfrl.data.samplers import GoalBatch
 
 
-class Replay(eqx.Module):
+class GoalReplay(eqx.Module):
     """A ring of the latest rows (s, a) of every environment.
 
     Attributes:
@@ -35,7 +35,7 @@ class Replay(eqx.Module):
     @classmethod
     def empty(
         cls, environments: int, capacity: int, observation_dim: int, action_dim: int
-    ) -> "Replay":
+    ) -> "GoalReplay":
         """Make a ring without rows."""
         shape = (environments, capacity)
         return cls(
@@ -62,11 +62,11 @@ def memory_bytes(environments: int, capacity: int, observation_dim: int, action_
 
 
 def insert(
-    replay: Replay,
+    replay: GoalReplay,
     observations: Float[Array, "environments steps observation"],
     actions: Float[Array, "environments steps action"],
     begins: Bool[Array, "environments steps"],
-) -> Replay:
+) -> GoalReplay:
     """Add rows, in the order of time, over the oldest ones.
 
     Args:
@@ -86,7 +86,7 @@ def insert(
     begins = begins.at[:, 0].set(begins[:, 0] | (replay.inserted == 0))
     episodes = before[:, None] + jnp.cumsum(begins, axis=1, dtype=jnp.int32)
     places = (replay.inserted + jnp.arange(steps)) % replay.capacity
-    return Replay(
+    return GoalReplay(
         replay.observations.at[:, places].set(observations),
         replay.actions.at[:, places].set(actions),
         replay.episodes.at[:, places].set(episodes),
@@ -94,13 +94,13 @@ def insert(
     )
 
 
-def transitions(replay: Replay) -> Int[Array, " environments"]:
+def transitions(replay: GoalReplay) -> Int[Array, " environments"]:
     """Count each environment's transitions: rows whose episode has a later row."""
     latest = jnp.maximum(replay.inserted - 1, replay.oldest)
     return _transitions_before(replay, jnp.arange(len(replay.episodes)), latest)
 
 
-def sample(replay: Replay, key: PRNGKeyArray, batch_size: int, discount: float) -> GoalBatch:
+def sample(replay: GoalReplay, key: PRNGKeyArray, batch_size: int, discount: float) -> GoalBatch:
     """Draw transitions uniformly, and for each a later observation of its episode.
 
     The goal is s_{t + Delta}, Delta >= 1 geometric with p(Delta) proportional to gamma^Delta as far
@@ -134,7 +134,7 @@ def sample(replay: Replay, key: PRNGKeyArray, batch_size: int, discount: float) 
 
 
 def sample_observations(
-    replay: Replay, key: PRNGKeyArray, shape: tuple[int, ...]
+    replay: GoalReplay, key: PRNGKeyArray, shape: tuple[int, ...]
 ) -> Float[Array, "*shape observation"]:
     """Draw observations uniformly from all rows of a ring that has some."""
     environment_key, row_key = jr.split(key)
@@ -143,17 +143,17 @@ def sample_observations(
     return replay.observations[environment, row % replay.capacity]
 
 
-def _episode(replay: Replay, environment: Array, row: Array) -> Array:
+def _episode(replay: GoalReplay, environment: Array, row: Array) -> Array:
     return replay.episodes[environment, row % replay.capacity]
 
 
-def _transitions_before(replay: Replay, environment: Array, row: Array) -> Array:
+def _transitions_before(replay: GoalReplay, environment: Array, row: Array) -> Array:
     """Count the transitions from the oldest row up to this one, itself left out."""
     ended = _episode(replay, environment, row) - _episode(replay, environment, replay.oldest)
     return row - replay.oldest - ended
 
 
-def _last_row(replay: Replay, holds: Callable[[Array], Array]) -> Array:
+def _last_row(replay: GoalReplay, holds: Callable[[Array], Array]) -> Array:
     """Return the last row for which a condition holds that begins true and never comes back."""
     low = jnp.zeros_like(holds(replay.oldest), jnp.int32) + replay.oldest
     high = jnp.zeros_like(low) + replay.inserted

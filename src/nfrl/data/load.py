@@ -1,7 +1,7 @@
 """Data from anywhere, by a URI, a path or as arrays: ``nfrl.load``."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nfrl import registry
-from nfrl.data.actions import action_spec
+from nfrl.data.actions import Bounds, action_spec
 from nfrl.data.errors import DataError
 from nfrl.data.formats.reading import Format, Selection, expand
 from nfrl.data.trajectories import Trajectories
@@ -63,6 +63,25 @@ class Data:
         Earlier versions did not read the rewards of Minari's and LeRobot's data.
         """
         return sha256 in (self.sha256, self._sha256_without_rewards())
+
+    def changed(self, change: Callable[[Trajectories], Trajectories]) -> "Data":
+        """Return these with both parts changed, and the spec of their actions found anew.
+
+        The hash stays that of what was read.
+        """
+        return _of_one_spec(
+            dataclasses.replace(
+                self, training=change(self.training), validation=change(self.validation)
+            )
+        )
+
+    def within(self, bounds: Bounds) -> "Data":
+        """Return these with an environment's bounds of actions.
+
+        Raises:
+            DataError: An action lies outside them.
+        """
+        return _of_one_spec(self, bounds)
 
     def _sha256_without_rewards(self) -> str:
         if self.path is None or self.training.rewards is None:
@@ -142,6 +161,8 @@ def _data(training: Trajectories, validation: Trajectories | None, **further: An
     """Part training from validation where that is to be done, and make both of the same spec."""
     where = further["path"] or IN_MEMORY
     notes = training.notes
+    if training.rewards is not None and training.final_observations is None:
+        notes = (*notes, "what each last action led to is not known: its observation is repeated")
     if validation is None:
         training, validation, note = _hold_out(where, training)
         notes = (*notes, note)
@@ -156,16 +177,18 @@ def _data(training: Trajectories, validation: Trajectories | None, **further: An
                     f"the training data {_short(ours)}"
                 )
         notes += tuple(f"of the validation data: {note}" for note in validation.notes)
-        both = np.concatenate([training.actions, validation.actions])
-        spec = Spec(training.spec.observation, action_spec(both, where=where))
-        training = dataclasses.replace(training, spec=spec)
-        validation = dataclasses.replace(validation, spec=spec)
-    return Data(
-        training,
-        validation,
-        **{"origin": IN_MEMORY, "format": IN_MEMORY} | further,
-        notes=notes,
-    )
+    about = {"origin": IN_MEMORY, "format": IN_MEMORY} | further
+    return _of_one_spec(Data(training, validation, **about, notes=notes))
+
+
+def _of_one_spec(data: Data, bounds: Bounds | None = None) -> Data:
+    """Return data whose two parts have the spec of both: a value may be in one of them only."""
+    actions = np.concatenate([data.training.actions, data.validation.actions])
+    found = action_spec(actions, bounds, where=data.path or data.uri)
+    spec = Spec(data.training.spec.observation, found)
+    training = dataclasses.replace(data.training, spec=spec)
+    validation = dataclasses.replace(data.validation, spec=spec)
+    return dataclasses.replace(data, training=training, validation=validation)
 
 
 def _short(value: Any) -> str:

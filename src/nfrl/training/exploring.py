@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nfrl.agents.parts.optimization import mean_metrics
 from nfrl.data import goal_replay as replay
-from nfrl.data.goal_replay import Replay
+from nfrl.data.goal_replay import GoalReplay
 from nfrl.errors import UserError
 from nfrl.interfaces.agent import AgentConfig
 from nfrl.interfaces.explorer import Explorer, World
@@ -134,7 +134,7 @@ class Exploration(eqx.Module):
     agent: Explorer
     robots: Any
     goals: Float[Array, "environments 2"]
-    replay: Replay
+    replay: GoalReplay
     visits: Int[Array, "rows columns"]
 
 
@@ -399,7 +399,7 @@ def initial_state(
         # The first round resets them; this gives the shapes.
         jax.vmap(robot.reset)(jr.split(key, count)),
         jnp.zeros((count, 2)),
-        Replay.empty(count, training.buffer_steps, robot.observation_dim, robot.action_dim),
+        GoalReplay.empty(count, training.buffer_steps, robot.observation_dim, robot.action_dim),
         jnp.zeros(world.free.shape, jnp.int32),
     )
 

@@ -104,6 +104,9 @@ def read_flat(
             final_rows |= {"rewards": rewards[finals], "masks": masks[finals]}
     used = {OBSERVATIONS, "terminals", *TIME_OUTS, NEXT, action_key}
     used |= {"rewards", "masks"} if rewards is not None else set()
+    extras = {key: array for key, array in arrays.items() if key not in used}
+    if not stored.all():  # Copies of large arrays are made only where rows are left out.
+        extras = {key: array[stored] for key, array in extras.items()}
     return trajectories(
         path,
         observations[acts],
@@ -114,7 +117,7 @@ def read_flat(
         masks=None if masks is None else masks[acts],
         final_observations=final_observations,
         final_rows=final_rows,
-        extras={key: array[stored] for key, array in arrays.items() if key not in used},
+        extras=extras,
         notes=tuple(notes),
     )
 

@@ -79,7 +79,9 @@ def read(path: Path, selection: Selection) -> Trajectories:
     begins = episode[1:] != episode[:-1]
     if chosen is not None:  # Frames of another task may have been left out in between.
         begins |= frame[1:] != frame[:-1] + 1
-    observations, specs = lay_out(path, {name: arrays[name] for name in columns_needed(keys)}, keys)
+    # A vector of one number is stored as a number.
+    columns = {name: arrays[name].reshape(len(episode), -1) for name in columns_needed(keys)}
+    observations, specs = lay_out(path, columns, keys)
     rewards = masks = None
     if REWARD in arrays:
         rewards = arrays[REWARD].reshape(-1)
@@ -220,7 +222,7 @@ def _check_present(file: Path, name: str, column: Any, row: int, shape: Sequence
         here = row + int(np.argmax(missing)) // int(np.prod(shape[1:], dtype=int))
         raise DataError(
             f"{file}: column {name!r}: a value is missing in row {here} of the data; fill it in, "
-            "or leave the column out with --observation-keys"
+            "or name other columns with --observation-keys"
         )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nfrl.data.errors import DataError
 from nfrl.data.formats import ogbench
 from nfrl.data.formats.flat import NEXT, TIME_OUTS, read_flat
-from nfrl.data.formats.reading import Format, Selection
+from nfrl.data.formats.reading import Format, Selection, columns_needed
 from nfrl.data.trajectories import Trajectories
 
 KNOWN = (
@@ -79,12 +79,12 @@ def from_arrays(
     if not rows:
         raise DataError(f"{path}: {longest}: there are no rows")
     sound, notes = {}, [f"{key} was passed over: {why}" for key, why in (refused or {}).items()]
+    meant = {*KNOWN, action_key, *columns_needed(selection.observation_keys)}
     for key, array in arrays.items():
         problem = _problem(array, rows, longest)
         if not problem:
-            ogbench.check_finite(path, key, array)
             sound[key] = array
-        elif key in KNOWN or key == action_key:
+        elif key in meant:
             raise DataError(f"{path}: {key}: {problem}")
         else:
             notes.append(f"{key} was passed over: {problem}")
@@ -104,7 +104,9 @@ def _problem(array: NDArray, rows: int, longest: str) -> str:
     length = array.shape[0] if array.ndim else 0
     if length != rows:
         return f"{length} rows, but {longest} have {rows}"
-    return f"shape {array.shape} holds no values" if 0 in array.shape else ""
+    if 0 in array.shape:
+        return f"shape {array.shape} holds no values"
+    return ogbench.not_finite(array)
 
 
 def _read_validation(path: Path, selection: Selection) -> Trajectories | None:

@@ -157,7 +157,8 @@ def load(path: Path | str) -> dict[str, NDArray]:
             arrays["observations"] = arrays["observations"].astype(np.float32, copy=False)
         arrays["actions"] = arrays["actions"].astype(np.float32, copy=False)
     for key, array in arrays.items():
-        check_finite(path, key, array)
+        if problem := not_finite(array):
+            raise DataError(f"{path}: {key}: {problem}")
     _check_actions(path, arrays["actions"])
     arrays["terminals"] = _terminals(path, arrays["terminals"])
     return arrays
@@ -261,17 +262,16 @@ def _check_shapes(path: Path, arrays: dict[str, NDArray]) -> None:
             raise DataError(f"{path}: {key}: shape {array.shape} holds no values")
 
 
-def check_finite(path: Path, key: str, array: NDArray) -> None:
-    """Refuse an array with a value that is not finite."""
+def not_finite(array: NDArray) -> str:
+    """Say how many values of an array are not finite, and where; nothing if all are."""
     if array.dtype.kind != "f":
-        return
+        return ""
     bad = ~np.isfinite(array)
     count = int(bad.sum())
-    if count:
-        row = int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))
-        raise DataError(
-            f"{path}: {key}: {count} of {array.size} values are NaN or infinite, first in row {row}"
-        )
+    if not count:
+        return ""
+    row = int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))
+    return f"{count} of {array.size} values are NaN or infinite, first in row {row}"
 
 
 def _check_actions(path: Path, actions: NDArray) -> None:
