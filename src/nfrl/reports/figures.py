@@ -236,7 +236,8 @@ def _limits(values: Sequence[float], by_return: bool) -> tuple[float, float]:
     low, high = min(0.0, *values), max(0.0, *values)
     if not by_return:
         return 0.0, 1.0 if high > 0.5 else max(0.1, float(np.ceil(high * 10 + 0.5)) / 10)
-    return (1.06 * low, 1.06 * high) if low < high else (0.0, 1.0)
+    margin = 0.06 * (high - low) or 1.0
+    return low - margin if low else 0.0, high + margin if high or not low else 0.0
 
 
 _PAPER: dict[str, Any] = {"s": 34, "marker": "D", "facecolor": "none", "edgecolor": INK}

@@ -48,6 +48,14 @@ def numbers(value: object) -> tuple[float, ...]:
     return tuple(number(entry) for entry in value)
 
 
+def bounded(value: float | tuple[float, ...] | None) -> object:
+    """A score in [0, 1], several of them, or none."""
+    scores = () if value is None else value if isinstance(value, tuple) else (value,)
+    if not all(0 <= score <= 1 for score in scores):
+        raise ValueError("from 0 to 1 where the measure is no return")
+    return value
+
+
 def pair(value: object) -> tuple[float, ...]:
     """Two finite numbers."""
     if len(numbers(value)) != 2:
@@ -95,7 +103,7 @@ def config(value: object) -> Mapping[str, Any]:
     return found
 
 
-Check = Callable[[object], Any]
+Check = Callable[[Any], Any]
 
 
 def _finite(value: object) -> float:

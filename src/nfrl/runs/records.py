@@ -165,7 +165,8 @@ class Record:
         if self.schema:
             return values
         del values["schema"]
-        return values | values.pop("extra", {})
+        extra = values.pop("extra", {})
+        return {**values, **extra}
 
     @classmethod
     def from_json(cls, value: object, where: str) -> "Record":
@@ -200,11 +201,8 @@ class Record:
         values.setdefault("score", None)
         record = cls(**{"schema": 0, **values, **({} if schema else {"extra": other})})
         if not record.scored_by_return:
-            for name in ("score", "max_score", "offline_score"):
-                if getattr(record, name) is not None:
-                    _checked(checks.share, name, getattr(record, name), where)
-            for score in record.scores:
-                _checked(checks.share, "scores", score, where)
+            for name in ("score", "scores", "max_score", "offline_score"):
+                _checked(checks.bounded, name, getattr(record, name), where)
         if record.score is not None and record.status == "diverged":
             raise UserError(f"{where}: the record has a score, and its status is 'diverged'")
         return record
