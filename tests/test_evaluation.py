@@ -14,7 +14,6 @@ from scipy import stats
 
 from nfrl.environments import pool as pool_module
 from nfrl.environments.pool import WorkerError
-from nfrl.environments.slots import fit
 from nfrl.environments.worker import Config
 from nfrl.errors import UserError
 from nfrl.evaluation import video as video_module

@@ -160,7 +160,9 @@ def test_bad_values_are_refused(values):
 
 
 def test_an_episode_depends_on_its_number_and_its_actions_alone():
-    ones, others = (RewardedEnvironment("ogbench:cube-single-singletask-task2-v0", 3, 0) for _ in "ab")
+    ones, others = (
+        RewardedEnvironment("ogbench:cube-single-singletask-task2-v0", 3, 0) for _ in "ab"
+    )
     others.begin(5)
     others.step(np.ones(5, np.float32))
     actions = np.random.default_rng(0).uniform(-1, 1, (4, 5)).astype(np.float32)
