@@ -48,7 +48,7 @@ SIMULATORS = {
     "ogbench",
 }
 # What runs in a simulator's processes, or must start quickly.
-WITHOUT_JAX = ("simulators", "collect", "evaluation", "tasks", "reports")
+WITHOUT_JAX = ("environments", "collect", "evaluation", "task", "reports")
 
 
 def module_name(path: Path) -> str:

@@ -123,7 +123,8 @@ def _array_spec(space: Any, reference: str, name: str) -> ArraySpec:
         )
         raise UserError(f"{reference} observes {what:.80}; only a Box can be learnt from; {cure}")
     picture = len(space.shape) == 3 and space.dtype == np.uint8
-    low, high = float(space.low.min(initial=np.inf)), float(space.high.max(initial=-np.inf))
+    low = float(space.low.astype(float).min(initial=np.inf))
+    high = float(space.high.astype(float).max(initial=-np.inf))
     return ArraySpec(
         space.shape,
         "uint8" if picture else "float32",
