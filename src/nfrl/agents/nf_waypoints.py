@@ -182,7 +182,7 @@ class NFWaypointsConfig:
             (
                 initial_state(optimizer, policy),
                 initial_state(plan, prior),
-                initial_state(plan, values),
+                initial_state(plan, values) if self.values == "learned" else None,
             ),
             self,
             places,
