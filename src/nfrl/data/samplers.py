@@ -23,6 +23,13 @@ class Transitions(NamedTuple):
     next_actions: Float[Array, "batch action"]
 
 
+class Pairs(NamedTuple):
+    """A batch of (s, a): what there is to imitate."""
+
+    observations: Float[Array, "batch observation"]
+    actions: Float[Array, "batch action"]
+
+
 class GoalBatch(NamedTuple):
     """A batch of (s, a, g), with g a later state of the same trajectory."""
 
@@ -52,6 +59,21 @@ class ChunkBatch(NamedTuple):
 
     observations: Float[Array, "batch history observation"]
     actions: Float[Array, "batch chunk action"]
+
+
+def sample_pairs(dataset: Dataset, key: PRNGKeyArray, batch_size: int, *, chunk: int = 1) -> Pairs:
+    """Draw observations and the actions taken at them, uniformly.
+
+    Args:
+        dataset: Where to draw from; it needs neither goals nor rewards.
+        key: Random key.
+        batch_size: How many.
+        chunk: Actions from t on that are one: (batch, chunk * action). Past a trajectory's end its
+            last is repeated.
+    """
+    rows = _rows(dataset, key, batch_size)
+    steps = jnp.minimum(rows[:, None] + jnp.arange(chunk), dataset.last[rows, None] - 1)
+    return Pairs(dataset.observations[rows], dataset.actions[steps].reshape(batch_size, -1))
 
 
 def sample_transitions(dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Transitions:
