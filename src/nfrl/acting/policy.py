@@ -136,7 +136,7 @@ class Policy:
             target = np.zeros_like(state)
             target[list(columns)] = goal
             return state, target
-        return state, self.spec.flat(goal)
+        return state, self.spec.flat(goal, "a goal")
 
 
 @eqx.filter_jit
