@@ -20,7 +20,7 @@ from nfrl.agents import AGENTS, GOAL_CONDITIONED
 from nfrl.agents.parts.optimization import AdamW
 from nfrl.analysis.speed_exploring import ExploringSpeed
 from nfrl.benchmarks import TASKS, find_task
-from nfrl.benchmarks.imitation import ENTRY_POINTS
+from nfrl.benchmarks.imitation.environments import ENTRY_POINTS
 from nfrl.benchmarks.presets import BEYOND_PAPER, PRESETS, SUITES, find_preset
 from nfrl.cli import bench, explore
 from nfrl.cli.main import COMMANDS, main

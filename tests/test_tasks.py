@@ -164,12 +164,13 @@ def test_lists_of_runs_are_found_where_packages_announce_them(tmp_path, monkeypa
     (tmp_path / "their_lists" / "theirs.txt").write_text("gcbc their-task\n")
     (tmp_path / "their_lists" / "notes.md").write_text("no list")
     monkeypatch.syspath_prepend(tmp_path)
-    ours = registry._announced("suites")
+    announced = list(registry._announced("suites"))
+    monkeypatch.setattr(registry, "_announced", lambda kind: announced)
     group = "nfrl.suites"
-    monkeypatch.setitem(ours, "theirs", EntryPoint("theirs", "their_lists", group))
+    announced.append(EntryPoint("theirs", "their_lists", group))
     assert {"gcbc", "theirs"} <= set(known_suites())
     assert find_suite("theirs").read_text() == "gcbc their-task\n"
-    monkeypatch.setitem(ours, "again", EntryPoint("again", "their_lists", group))
+    announced.append(EntryPoint("again", "their_lists", group))
     with pytest.raises(UserError, match="again announces theirs a second time"):
         known_suites()
 

@@ -45,30 +45,38 @@ def find(kind: str, name: str) -> Any:
         UserError: There is none; the message gives the nearest. Or what stands there cannot be
             imported.
     """
-    announced = _announced(kind)
-    if name in announced:
-        return announced[name].load()
+    points = [point for point in _announced(kind) if point.name == name]
+    if len(points) > 1:
+        both = " and ".join(point.value for point in points)
+        raise UserError(f"{name} is announced twice, as {both}; use one of these instead")
+    if points:
+        return _loaded(kind, points[0])
     if is_reference(name):
         return load_reference(name)
-    raise unknown_name(kind.removesuffix("s"), name, announced)
+    raise unknown_name(kind.removesuffix("s"), name, names(kind))
 
 
 def name_of(kind: str, value: Any) -> str:
     """Return the name of a class or function: as it is announced, else ``package.module:name``."""
     reference = f"{value.__module__}:{value.__qualname__}"
-    announced = {point.value: name for name, point in _announced(kind).items()}
-    return announced.get(reference, reference)
+    announced = names(kind)
+    name = next((p.name for p in _announced(kind) if p.value == reference), reference)
+    return name if announced.count(name) == 1 else reference
 
 
 def names(kind: str) -> list[str]:
     """Return the names of a kind, without importing what they lead to; this package's first."""
-    return list(_announced(kind))
+    return [point.name for point in _announced(kind)]
 
 
 def entries(kind: str) -> Iterator[tuple[str, Any]]:
-    """Import and return everything of a kind, with its name; this package's first."""
-    for name, point in _announced(kind).items():
-        yield name, point.load()
+    """Import and return everything of a kind, with its name; this package's first.
+
+    Raises:
+        UserError: Something cannot be imported; the message says what announces it.
+    """
+    for point in _announced(kind):
+        yield point.name, _loaded(kind, point)
 
 
 def find_in_mappings(kind: str, name: str) -> Any:
@@ -134,12 +142,24 @@ def load_reference(reference: str) -> Any:
     return value
 
 
+def _loaded(kind: str, point: EntryPoint) -> Any:
+    """Import what an entry point leads to."""
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        package = point.dist.name if point.dist else "a package"
+        raise UserError(
+            f"{package} announces {point.name} = {point.value} (nfrl.{kind}), which cannot be "
+            f"imported: {error}"
+        ) from error
+
+
 @functools.cache
-def _announced(kind: str) -> dict[str, EntryPoint]:
-    """Return a kind's entry points by name, ours first, and in the order of the file."""
+def _announced(kind: str) -> list[EntryPoint]:
+    """Return a kind's entry points, ours first, and in the order of the file."""
     if kind not in KINDS:
         raise ValueError(f"nothing is registered as {kind!r}")
     points = entry_points(group=f"nfrl.{kind}")
     ours = [point for point in points if point.value.startswith("nfrl.")]
     others = [point for point in points if point not in ours]
-    return {point.name: point for point in (*ours, *others)}
+    return list({(point.name, point.value): point for point in (*ours, *others)}.values())

@@ -33,7 +33,8 @@ class Task:
         discount: gamma of the geometric goal sampling, or of future rewards.
         horizon: The environment's episode limit in steps.
         goals: How many evaluation goals there are; ``task_id`` runs from 1 to this.
-        dataset: The name of its data set; by default the task's own.
+        dataset: The name of its data set, or a URI (:func:`nfrl.data.load.load`); by default the
+            task's own name.
         observation_keys: Of an environment that observes a dictionary, what makes an observation.
         goal_columns: The columns of an observation that decide success; empty where a goal is no
             observation.

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import cattrs
-import equinox as eqx
 import jax.random as jr
 
 from nfrl.acting.policy import Policy
@@ -70,7 +69,7 @@ def load(path: Path | str, *, seed: int = 0) -> Policy:
         spec = cattrs.structure(found["spec"], Spec)
     except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
         raise UserError(f"{path / _DESCRIPTION} does not describe a policy: {error!r}") from error
-    like = eqx.filter_eval_shape(lambda: without_optimizer(config.build(jr.key(0), spec, steps)))
+    like = checkpoints.outline(lambda: without_optimizer(config.build(jr.key(0), spec, steps)))
     agent = checkpoints.load(path / _WEIGHTS, like)
     return Policy(agent, config, name, spec, steps=steps, seed=seed)
 

@@ -14,6 +14,7 @@ from nfrl import registry
 from nfrl.collect.expert_policy import is_there
 from nfrl.collect.recipe import can_be_made, recipe
 from nfrl.data.formats.ogbench import dataset_path
+from nfrl.data.load import is_uri
 from nfrl.errors import UserError, unknown_name
 from nfrl.task import FAMILIES, Task
 
@@ -140,6 +141,8 @@ def _data(task: Task) -> str:
     """Say where a task's data come from."""
     if task.world is not None:
         return "none needed"
+    if is_uri(task.dataset):
+        return task.dataset
     if dataset_path(task.dataset).is_file():
         return "on disk"
     if not can_be_made(task.dataset):

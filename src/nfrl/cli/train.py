@@ -17,7 +17,7 @@ from nfrl.agents.configs import agents_that, find_config
 from nfrl.cli.finishing import finish
 from nfrl.cli.words import early, from_file, with_flow, without
 from nfrl.collect.resolve import find_or_make
-from nfrl.data.load import Data
+from nfrl.data.load import Data, is_uri
 from nfrl.errors import UserError, unknown_name
 from nfrl.experiment.config import Experiment
 from nfrl.experiment.data import describe, read
@@ -194,7 +194,7 @@ def train(experiment: Experiment, data: Data | None, options: TrainOptions) -> l
             experiment.task,
             data,
             **{name: getattr(options, name) for name in chosen},
-            check=options.data is not None,
+            check=options.data is not None or is_uri(experiment.task.dataset),
         )
         experiment = dataclasses.replace(experiment, dataset=info)
         for note in data.notes:
@@ -237,6 +237,8 @@ def make_data(task: Task, options: TrainOptions) -> str | Path:
     """
     if options.data is not None:
         return options.data
+    if is_uri(task.dataset):
+        return task.dataset
     return find_or_make(
         task.dataset,
         episodes=options.data_episodes,

@@ -1,7 +1,7 @@
 """Data from anywhere, by a URI, a path or as arrays: ``nfrl.load``."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +148,14 @@ def load(
     )
 
 
+def is_uri(text: str) -> bool:
+    """Whether a text is ``NAME:REST`` with the name of a format."""
+    name, colon, rest = text.partition(":")
+    formats = dict(_formats())
+    aliases = {alias for form in formats.values() for alias in form.aliases}
+    return bool(colon and rest) and name in {*formats, *aliases}
+
+
 def locate(uri: str | Path) -> Path:
     """Return where the data lie that a URI or a path names.
 
@@ -214,7 +222,7 @@ def _hold_out(where: object, found: Trajectories) -> tuple[Trajectories, Traject
 
 def _find(uri: str | Path) -> tuple[str, Format, Path, str]:
     """Return a format's name, the format, where the data lie, and a URI that names no folder."""
-    formats = {name: _as_format(value) for name, value in registry.entries("formats")}
+    formats = dict(_formats())
     name, colon, rest = str(uri).partition(":")
     if isinstance(uri, str) and colon and rest:
         if name in formats:
@@ -235,6 +243,11 @@ def _find(uri: str | Path) -> tuple[str, Format, Path, str]:
             return own, form, path, ""
     titles = "; ".join(f"{name}: {form.title}" for name, form in formats.items())
     raise DataError(f"{path}: this is of no format that is known ({titles})")
+
+
+def _formats() -> Iterator[tuple[str, Format]]:
+    for name, value in registry.entries("formats"):
+        yield name, _as_format(value)
 
 
 def _as_format(value: Any) -> Format:

@@ -8,6 +8,7 @@ from typing import Any
 
 import cattrs
 
+from nfrl import registry
 from nfrl.agents import configs
 from nfrl.errors import UserError
 from nfrl.interfaces.agent import AgentConfig
@@ -204,10 +205,7 @@ def file_name(name: str) -> str:
 
 
 def _is_announced(task: Task) -> bool:
-    try:
-        return find_task(task.name) == task
-    except UserError:
-        return False
+    return bool(registry.mappings("tasks").get(task.name) == task)
 
 
 def _upgraded(config: Mapping[str, Any]) -> dict[str, Any]:

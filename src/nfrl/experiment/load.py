@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import equinox as eqx
 import jax.random as jr
 
 from nfrl.acting import saving
@@ -11,6 +10,7 @@ from nfrl.agents.parts.optimization import without_optimizer
 from nfrl.errors import UserError
 from nfrl.experiment.config import Experiment
 from nfrl.interfaces.agent import Agent
+from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
 from nfrl.training.offline import load_agent
 from nfrl.training.online import load_online
@@ -25,7 +25,7 @@ def load_trained(experiment: Experiment, folder: RunFolder, step: int | None = N
     config, spec = experiment.agent_config, experiment.data.spec
     steps = experiment.offline_training.steps
     if experiment.online_steps:
-        like = eqx.filter_eval_shape(lambda: config.build(jr.key(0), spec, steps))
+        like = checkpoints.outline(lambda: config.build(jr.key(0), spec, steps))
         return load_online(folder, like, step)
     return load_agent(folder, config, spec, steps, step)
 

@@ -2,6 +2,7 @@
 
 from flowjax.distributions import AbstractDistribution, AbstractTransformed
 from jaxtyping import Array, Float, PRNGKeyArray
+from paramax import unwrap
 
 
 def sample_at(
@@ -30,4 +31,5 @@ def sample_at(
         return flow.sample(key, (), condition)
     if not isinstance(flow, AbstractTransformed):
         raise ValueError(f"{type(flow).__name__} has no latents for a temperature to multiply")
+    flow = unwrap(flow)  # as its own methods do; flows of flowjax's keep their weights wrapped
     return flow.bijection.transform(temperature * flow.base_dist.sample(key), condition)

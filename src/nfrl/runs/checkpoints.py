@@ -1,8 +1,11 @@
 """Checkpoints: an agent's arrays in a safetensors file, which holds numbers and no code."""
 
+import functools
 import re
+import types
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -39,6 +42,58 @@ def save_only(folder: Path, tree: object, *, step: int) -> None:
     save(path_of(folder, step), tree, step=step)
     for path in list(steps_in(folder).values())[:-1]:
         path.unlink()
+
+
+def outline(build: Callable[[], Tree]) -> Tree:
+    """Return what a function builds with shapes in place of arrays: what :func:`load` takes.
+
+    To find shapes alone takes no time. But a function in the tree may hold arrays of its own, as
+    those of flowjax's autoregressive flows do. No checkpoint has them, so then all is built.
+
+    Args:
+        build: A function of nothing, without side effects.
+    """
+    like = eqx.filter_eval_shape(build)
+    return build() if _holds_tracers(like) else like
+
+
+def _holds_tracers(tree: object) -> bool:
+    """Whether some function in a tree holds an array whose number was never computed."""
+    pending, seen = [tree], set()
+    while pending:
+        value = pending.pop()
+        if isinstance(value, jax.core.Tracer):
+            return True
+        if id(value) not in seen:
+            seen.add(id(value))
+            pending += _held_by(value)
+    return False
+
+
+def _held_by(value: Any) -> Iterable[Any]:
+    if isinstance(value, type | types.ModuleType):
+        return ()
+    held: list[Any] = list(getattr(value, "__dict__", {}).values())
+    if isinstance(value, types.FunctionType):
+        held += [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        held += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+    elif isinstance(value, types.MethodType):
+        held += [value.__self__, value.__func__]
+    elif isinstance(value, functools.partial):
+        held += [value.func, *value.args, *value.keywords.values()]
+    elif isinstance(value, Mapping):
+        held += value.values()
+    elif isinstance(value, list | tuple | set | frozenset):
+        held += value
+    return held
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
 
 
 def load(path: Path, like: Tree) -> Tree:

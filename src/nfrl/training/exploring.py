@@ -248,7 +248,7 @@ def load_explorer(
     if not found:
         raise UserError(f"{run.path} has no checkpoint yet")
     step = max(found) if step is None else step
-    agent = eqx.filter_eval_shape(lambda: agent_config.build(jr.key(0), spec_of(world), 0))
+    agent = checkpoints.outline(lambda: agent_config.build(jr.key(0), spec_of(world), 0))
     like: Any = Exploration(agent, None, None, None, None)  # type: ignore[arg-type]
     return checkpoints.load(checkpoints.path_of(run.checkpoints, step), like).agent
 

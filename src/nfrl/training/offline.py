@@ -215,7 +215,7 @@ def load_agent(
     if not found:
         raise UserError(f"{run.path} has no checkpoint yet")
     step = max(found) if step is None else step
-    like = eqx.filter_eval_shape(lambda: agent_config.build(jr.key(0), spec, steps))
+    like = checkpoints.outline(lambda: agent_config.build(jr.key(0), spec, steps))
     return checkpoints.load(checkpoints.path_of(run.checkpoints, step), like)
 
 

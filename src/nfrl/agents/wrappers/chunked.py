@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.wrappers.wrapper import Wrapper
 from nfrl.data.dataset import Dataset
-from nfrl.data.samplers import sample_chunk_transitions, sample_goals
+from nfrl.data.samplers import sample_chunk_transitions, sample_goals, sample_pairs
 from nfrl.interfaces.agent import Agent, AgentConfig, Capabilities, ChunkShape
 from nfrl.spec import ActionSpec, Spec
 
@@ -69,6 +69,8 @@ class Chunked(Wrapper):
         """Draw a batch whose actions are chunks."""
         chunk, discount = self.declared.predicted, self.declared.discount
         assert chunk is not None
+        if not (self.declared.goals or self.declared.rewards):
+            return sample_pairs(dataset, key, batch_size, chunk=chunk)
         sample = sample_goals if self.declared.goals else sample_chunk_transitions
         return sample(dataset, key, batch_size, chunk=chunk, discount=discount)
 
