@@ -18,7 +18,6 @@ from nfrl.agents import (
     FMGCBCConfig,
     GCBCConfig,
     NFGCBCConfig,
-    agents_that,
 )
 from nfrl.agents.parts.optimization import (
     AdamW,
@@ -39,7 +38,6 @@ from nfrl.spec import Spec
 
 OBSERVATION, ACTION, STEPS, BATCH = 3, 2, 400, 64
 SPEC = Spec.vectors(OBSERVATION, ACTION)
-GOAL_CONDITIONED = agents_that(goals=True, explores=False)
 QUICK = AdamW(learning_rate=5e-3, warmup_steps=10)
 TINY = {
     "nf-gcbc": NFGCBCConfig(
@@ -51,6 +49,7 @@ TINY = {
     "gcbc": GCBCConfig(hidden=(32,), optimizer=QUICK),
     "fm-gcbc": FMGCBCConfig(hidden=(32, 32), optimizer=QUICK),
 }
+GOAL_CONDITIONED = list(TINY)
 STOCHASTIC = ["nf-gcbc", "fm-gcbc"]
 
 

@@ -74,7 +74,7 @@ def describe(result: Record) -> str:
     task = registry.mappings("tasks").get(result.task)
     paper = task and task.published.get(result.agent)
     beside = f"; the paper: {paper:.3f}" if paper is not None else ""
-    if result.family == "exploration":
+    if result.environment_steps is not None:
         return (
             f"success {result.score:.3f} (within 2 units {result.success_easy:.3f}, far goals "
             f"{result.success_hard:.3f}); {result.coverage:.0%} of the cells seen after "
