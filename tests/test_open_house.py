@@ -89,11 +89,11 @@ def checkpoint(run: Path) -> str:
 
 def program(installed, cwd, *words):
     """Start ``nfrl`` as a process of its own, to which the package is installed."""
-    path = os.pathsep.join([str(pages.SOURCES), str(installed)])
+    path = [str(pages.SOURCES), str(installed), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return subprocess.Popen(
         [sys.executable, "-m", "nfrl.cli.main", *map(str, words)],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": path, "NFRL_DATA": str(cwd / "none")},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "NFRL_DATA": str(cwd / "none")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -177,6 +177,9 @@ def test_an_agent_from_scratch_by_reference(lab):
     saved = policy.save("saved")
     np.testing.assert_array_equal(nfrl.load_policy(saved)(seen[0]), acts[0])
     assert main(["eval", str(run), "--episodes", "1", "--workers", "1"]) == 0
+    assert main(["train", "--config", str(run / "run.toml"), "--runs", "again"]) == 0
+    again = json.loads(Path("again", *run.parts[1:], "config.json").read_text())
+    assert again["own_task"] == config["own_task"]
     assert main(["report", "runs", "--out", "report"]) == 0
 
 

@@ -177,17 +177,28 @@ def plan(arguments: Sequence[str], runs: Path | None = None) -> Plan:
     experiment = _experiment(agent, task, options)
     folders = experiment.run_folders(options.runs)
     if experiment.explores:
-        return Plan(experiment, folders, lambda: None, lambda: train(experiment, None, options))
+        return Plan(
+            experiment, folders, lambda: None, lambda: train(experiment, None, options, name)
+        )
     return Plan(
         experiment,
         folders,
         prepare=lambda: make_data(task, options),
-        carry_out=lambda: train(experiment, read_data(experiment, options), options),
+        carry_out=lambda: train(experiment, read_data(experiment, options), options, name),
     )
 
 
-def train(experiment: Experiment, data: Data | None, options: TrainOptions) -> list[RunFolder]:
-    """Train, evaluate and record as asked; return the run folders."""
+def train(
+    experiment: Experiment, data: Data | None, options: TrainOptions, name: str | None = None
+) -> list[RunFolder]:
+    """Train, evaluate and record as asked; return the run folders.
+
+    Args:
+        experiment: What to run; without its data.
+        data: Its data; None for an explorer.
+        options: As they were given.
+        name: The task, as it was named; None for one of data alone.
+    """
     if data is not None:
         chosen = ("observation_keys", "action_key", "tasks")
         info = describe(
@@ -206,7 +217,7 @@ def train(experiment: Experiment, data: Data | None, options: TrainOptions) -> l
                 f"{folder.path} holds a run with other values; give this one a --variant name or "
                 "another --runs folder"
             )
-        _write_file(experiment, options, folder)
+        _write_file(experiment, options, folder, name)
     finish(
         experiment,
         folders,
@@ -271,7 +282,7 @@ def _find_task(name: str | None, can: Capabilities, words: Sequence[str]) -> Tas
         dataset={},
         name={},
         horizon={"type": int},
-        observation_keys={"nargs": "+", "default": ()},
+        observation_keys={"nargs": "*", "default": ()},
     )
     data = own.data or own.dataset
     if name is not None and own.env is None:
@@ -385,7 +396,9 @@ def _refuse_unbuildable(config: AgentConfig, steps: int) -> None:
         raise UserError(str(error)) from error
 
 
-def _write_file(experiment: Experiment, options: TrainOptions, folder: RunFolder) -> None:
+def _write_file(
+    experiment: Experiment, options: TrainOptions, folder: RunFolder, name: str | None
+) -> None:
     """Write the file that makes this run again: ``nfrl train --config run.toml``."""
     given = {
         field.name: getattr(options, field.name)
@@ -397,6 +410,8 @@ def _write_file(experiment: Experiment, options: TrainOptions, folder: RunFolder
         given["data"] = experiment.dataset.uri
     if task.name in registry.mappings("tasks"):
         given["task"] = task.name
+    elif name is not None and _task_of_reference(name) == task:
+        given["task"] = name
     else:
         given |= {"name": task.name, "env": task.environment, "horizon": task.horizon}
     values = {
