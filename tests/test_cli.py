@@ -170,7 +170,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refuse
         (("train", "gcbc", MAZE, "--agent.optimizer.learning-rate", "-1"), "learning-rate"),
         (("train", "gcbc", MAZE, "--dataset", "no/such.npz"), "no/such.npz"),
         (("train", "gcbc", "humanoidmaze-medium-navigate-v0"), "--download"),
-        (("train", "nf-bc", "kitchen"), "folder of them with --dataset"),
+        (("train", "nf-bc", "kitchen"), "folder of them with --data"),
         (("train", "nf-gcbc", "point-u-maze"), "agents for it: nf-ugs"),
         (("data", "make", MAZE, "--steps", "50"), "path"),
     ],
