@@ -12,13 +12,12 @@ import optax
 import pytest
 from jax.scipy.stats import norm
 
-from nfrl.acting.acting import Policy, batched_policy
+from nfrl.acting.acting import batched_policy
+from nfrl.acting.policy import Policy
 from nfrl.agents import (
-    GOAL_CONDITIONED,
     FMGCBCConfig,
     GCBCConfig,
     NFGCBCConfig,
-    build_agent,
 )
 from nfrl.agents.parts.optimization import (
     AdamW,
@@ -32,16 +31,25 @@ from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizer
 from nfrl.data.samplers import GoalBatch, Transitions
 from nfrl.errors import UserError
+from nfrl.flows import RealNVPConfig
 from nfrl.networks import count_parameters
 from nfrl.runs import checkpoints
+from nfrl.spec import Spec
 
 OBSERVATION, ACTION, STEPS, BATCH = 3, 2, 400, 64
+SPEC = Spec.vectors(OBSERVATION, ACTION)
 QUICK = AdamW(learning_rate=5e-3, warmup_steps=10)
 TINY = {
-    "nf-gcbc": NFGCBCConfig(blocks=2, channels=16, encoder=(32,), condition_dim=8, optimizer=QUICK),
+    "nf-gcbc": NFGCBCConfig(
+        flow=RealNVPConfig(blocks=2, channels=16),
+        encoder=(32,),
+        condition_dim=8,
+        optimizer=QUICK,
+    ),
     "gcbc": GCBCConfig(hidden=(32,), optimizer=QUICK),
     "fm-gcbc": FMGCBCConfig(hidden=(32, 32), optimizer=QUICK),
 }
+GOAL_CONDITIONED = list(TINY)
 STOCHASTIC = ["nf-gcbc", "fm-gcbc"]
 
 
@@ -55,9 +63,7 @@ def agents():
     """Return every agent, untrained; they are values, so that all tests can share them."""
     # Programs that run briefly are not worth optimising.
     jax.config.update("jax_disable_most_optimizations", True)
-    yield {
-        name: TINY[name].build(jr.key(0), OBSERVATION, ACTION, STEPS) for name in GOAL_CONDITIONED
-    }
+    yield {name: TINY[name].build(jr.key(0), SPEC, STEPS) for name in GOAL_CONDITIONED}
     jax.config.update("jax_disable_most_optimizations", False)
 
 
@@ -174,7 +180,7 @@ def test_updates_can_be_scanned(name, agents):
 
 def test_seeds_train_side_by_side(name, agents):
     """Agents of two seeds, stacked and updated under vmap, equal each of them alone."""
-    alone = [agents[name], TINY[name].build(jr.key(1), OBSERVATION, ACTION, STEPS)]
+    alone = [agents[name], TINY[name].build(jr.key(1), SPEC, STEPS)]
     keys, batches = jr.split(jr.key(0), 2), [draw(0), draw(1)]
 
     def stack(trees):
@@ -272,14 +278,19 @@ def test_denoising_takes_the_noise_from_the_actions(agents):
     [
         pytest.param(TINY["nf-gcbc"], 2, id="affine"),
         pytest.param(
-            dataclasses.replace(TINY["nf-gcbc"], transformer="spline", blocks=1), 1, id="spline"
+            dataclasses.replace(
+                TINY["nf-gcbc"],
+                flow=RealNVPConfig(blocks=1, channels=16, transformer="spline"),
+            ),
+            1,
+            id="spline",
         ),
         pytest.param(TINY["fm-gcbc"], 2, id="flow-matching"),
         pytest.param(TINY["gcbc"], 2, id="gaussian"),
     ],
 )
 def test_flows_find_both_modes_and_a_gaussian_their_mean(config, action):
-    agent = config.build(jr.key(0), OBSERVATION, action, STEPS)
+    agent = config.build(jr.key(0), Spec.vectors(OBSERVATION, action), STEPS)
     agent, _ = train(agent, partial(two_modes, action=action))
     same = jnp.ones(OBSERVATION)
     actions = act(agent, same, same, KEYS)
@@ -301,8 +312,8 @@ def call(policy, observations, goals, episodes, times):
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_a_policy_is_one_row_that_counts_its_steps(chunk):
     config = dataclasses.replace(TINY["nf-gcbc"], chunk=chunk, executed=min(chunk, 2))
-    agent = build_agent(config, jr.key(0), OBSERVATION, ACTION, STEPS)
-    rows, policy = batched_policy(agent, 4), Policy(agent, OBSERVATION, seeks_goals=True, seed=4)
+    agent = config.build(jr.key(0), SPEC, STEPS)
+    rows, policy = batched_policy(agent, 4), Policy(agent, config, "nf-gcbc", SPEC, seed=4)
     observations = np.random.default_rng(0).normal(size=(2, 5, OBSERVATION))
     goal = np.ones(OBSERVATION)
     for episode, states in enumerate(observations):
@@ -423,7 +434,7 @@ def test_a_gradient_step_goes_down_and_reports():
 
 
 def test_the_papers_size():
-    build = partial(NFGCBCConfig().build, observation_dim=28, action_dim=5, steps=10)
+    build = partial(NFGCBCConfig().build, spec=Spec.vectors(28, 5), steps=10)
     shapes = eqx.filter_eval_shape(build, jr.key(0)).policy
     policy = jax.tree.map(
         lambda leaf: np.zeros(leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else leaf, shapes
@@ -486,8 +497,8 @@ def test_an_agent_of_standardized_observations_is_one_of_raw_ones(name, tmp_path
     dataset = Dataset.from_file(tmp_path / "it.npz")
 
     config = dataclasses.replace(TINY[name], standardize=True)
-    agent = build_agent(config, jr.key(0), OBSERVATION, ACTION, STEPS, dataset)
-    plain = build_agent(TINY[name], jr.key(0), OBSERVATION, ACTION, STEPS, dataset)
+    agent = config.build(jr.key(0), SPEC, STEPS, dataset)
+    plain = TINY[name].build(jr.key(0), SPEC, STEPS, dataset)
     seen = agent.normalizer.encode(dataset.observations)
     np.testing.assert_allclose(seen.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(seen.std(0), (1, 1, 0), atol=1e-4)
@@ -515,7 +526,7 @@ def test_an_agent_of_standardized_observations_is_one_of_raw_ones(name, tmp_path
     assert eqx.tree_equal(agent.normalizer, before)
     assert count_parameters(agent.policy) == count_parameters(plain.policy)
     checkpoints.save(tmp_path / "a.safetensors", agent, step=3)
-    like = build_agent(config, jr.key(9), OBSERVATION, ACTION, STEPS)
+    like = config.build(jr.key(9), SPEC, STEPS)
     again = checkpoints.load(tmp_path / "a.safetensors", like)
     np.testing.assert_array_equal(
         batched_policy(again)(raw[:4], raw[4:8], np.arange(4), np.zeros(4)),
@@ -532,10 +543,9 @@ def test_an_agent_of_chunks_is_one_of_wider_actions(name):
         terminals=np.arange(200) % 50 == 49,
     )
     config = dataclasses.replace(TINY[name], standardize=True)
-    sizes = (OBSERVATION, 2 * ACTION, STEPS)
-    plain = build_agent(config, jr.key(0), *sizes, toy)
+    plain = config.build(jr.key(0), Spec.vectors(OBSERVATION, 2 * ACTION), STEPS, toy)
     chunks = dataclasses.replace(config, chunk=2)
-    agent = build_agent(chunks, jr.key(0), OBSERVATION, ACTION, STEPS, toy)
+    agent = chunks.build(jr.key(0), SPEC, STEPS, toy)
     batch = agent.draw(toy, jr.key(1), BATCH)
     assert batch.actions.shape == (BATCH, 2 * ACTION)
     for seed in range(2):
@@ -543,7 +553,7 @@ def test_an_agent_of_chunks_is_one_of_wider_actions(name):
         np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-5)
     observation, goal = batch.observations[0], batch.goals[0]
     np.testing.assert_allclose(
-        agent.act_chunk(observation, goal, jr.key(2)).ravel(),
+        agent.act(observation, goal, jr.key(2)).ravel(),
         plain.act(observation, goal, jr.key(2)),
         atol=1e-5,
     )
@@ -555,7 +565,7 @@ def test_an_agent_of_chunks_is_one_of_wider_actions(name):
 def test_of_a_goal_only_the_columns_named_are_told(name):
     """Whatever stands in the others, in learning, in scoring and in acting."""
     config = dataclasses.replace(TINY[name], goal_columns=(2, 0))
-    agent = build_agent(config, jr.key(0), OBSERVATION, ACTION, STEPS)
+    agent = config.build(jr.key(0), SPEC, STEPS)
     rng = np.random.default_rng(0)
     toy = Dataset.from_arrays(
         observations=rng.normal(size=(200, OBSERVATION)),
@@ -582,6 +592,6 @@ def test_of_a_goal_only_the_columns_named_are_told(name):
 def test_goals_of_columns_that_are_not_there_are_refused(name):
     config = dataclasses.replace(TINY[name], goal_columns=(0, OBSERVATION))
     with pytest.raises(UserError, match=f"goal-columns.*called {OBSERVATION}$"):
-        build_agent(config, jr.key(0), OBSERVATION, ACTION, STEPS)
+        config.build(jr.key(0), SPEC, STEPS)
     with pytest.raises(UserError, match="goal-columns"):
         dataclasses.replace(config, goal_columns=(-1,))

@@ -15,23 +15,33 @@ import numpy as np
 import pytest
 from conftest import COMPILATION_CACHE, write_data
 
+from nfrl import registry
 from nfrl.acting.acting import batched_policy
-from nfrl.agents import AGENTS, GOAL_CONDITIONED
+from nfrl.agents import agents_that, find_config
 from nfrl.agents.parts.optimization import AdamW
 from nfrl.analysis.speed_exploring import ExploringSpeed
-from nfrl.benchmarks import TASKS, find_task
-from nfrl.benchmarks.imitation import ENTRY_POINTS
-from nfrl.benchmarks.presets import BEYOND_PAPER, PRESETS, SUITES, find_preset
-from nfrl.cli import bench, explore
+from nfrl.benchmarks.imitation.environments import ENTRY_POINTS
+from nfrl.cli import bench
 from nfrl.cli.main import COMMANDS, main
+from nfrl.cli.train import plan
+from nfrl.collect import expert_policy
 from nfrl.data.formats import ogbench
 from nfrl.errors import UserError
-from nfrl.experiment import DatasetInfo, Experiment, load_policy, load_trained
+from nfrl.experiment import DatasetInfo, Experiment, scoring
+from nfrl.experiment.load import load_policy, load_trained
+from nfrl.flows import RealNVPConfig
+from nfrl.presets import beyond_paper, family_of, find_preset, preset_names
 from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.records import load_records
+from nfrl.spec import Spec
+from nfrl.task import find_task
+from nfrl.training.exploring import ExploreTraining
 from nfrl.training.offline import OfflineTraining
 
+SHIPPED = expert_policy.SHIPPED
+TASKS = registry.mappings("tasks")
+IMITATORS_OF_GOALS = ("nf-gcbc", "gcbc", "fm-gcbc")
 MAZE = "pointmaze-medium-navigate-v0"
 # Mean success and its deviation (paper, NF-GCBC).
 PAPER = {
@@ -51,7 +61,7 @@ RECORD = (
     *("train_seconds", "steps_per_second", "sample_ms", "date"),
 )
 SHORT = (
-    *("--steps", "20", "--training.chunk", "10", "--training.checkpoint-every", "10"),
+    *("--steps", "20", "--training.log-every", "10", "--training.checkpoint-every", "10"),
     *("--training.batch-size", "16", "--training.validation-batches", "1"),
 )
 
@@ -160,7 +170,8 @@ def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refuse
         (("bench", "explore", "--batch-size", "0"), "batch-size must be at least 1"),
         (("bench", "explore", "--batch-size", "1000000"), "more than the 25536 transitions"),
         (("train", "crl-uniform", "point-u-maze", "--actor", "flow"), "--actor is for nf-ugs"),
-        (("train", "gcbc"), "an agent and a task"),
+        (("train", "gcbc"), "a task, or data of your own"),
+        (("train",), "an agent, and a task or --data"),
         (("train", "gcbc", MAZE, "--seeds", "1", "1"), "distinct"),
         (("train", "gcbc", MAZE, "--seeds", "-1"), "negative"),
         (("train", "gcbc", MAZE, "--episodes", "-1"), "episodes"),
@@ -179,6 +190,7 @@ def test_senseless_words_are_refused_before_any_work(
     arguments, words, refused, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("NFRL_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(expert_policy, "SHIPPED", tmp_path / "none")
     monkeypatch.chdir(tmp_path)
     assert words in refused(*arguments)
     assert not list(tmp_path.iterdir())
@@ -200,7 +212,7 @@ def test_a_misspelt_option_is_answered_with_the_nearest(capsys):
     with pytest.raises(SystemExit) as end:
         main(["train", "nf-gcbc", MAZE, "--agent.chanels", "8"])
     assert end.value.code == 2
-    assert "--agent.channels" in capsys.readouterr().err
+    assert "--agent.flow.channels" in capsys.readouterr().err
 
 
 # Tasks
@@ -220,8 +232,11 @@ def test_the_papers_tasks_are_listed(capsys):
     }
 
 
-def test_a_task_keeps_to_its_line_and_says_where_its_data_come_from(capsys):
-    assert main(["tasks"]) == 0
+def test_a_task_keeps_to_its_line_and_says_where_its_data_come_from(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("NFRL_DATA", str(tmp_path))
+    monkeypatch.setattr(expert_policy, "SHIPPED", tmp_path)
+    shutil.copy(SHIPPED / "ant.safetensors", tmp_path)
+    assert main(["tasks", "--all"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     assert len(lines) == len(TASKS)
     (humanoid,) = (line for line in lines if " humanoidmaze-medium-navigate-v0 " in line)
@@ -234,13 +249,15 @@ def test_horizons_are_the_environments_own():
     import gymnasium
     import ogbench  # noqa: F401  (registers the environments)
 
-    wrong = {
-        task.name: (task.horizon, gymnasium.spec(task.environment).max_episode_steps)
+    theirs = {
+        task: gymnasium.spec(task.environment.removeprefix("ogbench:")).max_episode_steps
         for task in TASKS.values()
-        if task.environment not in ENTRY_POINTS
-        and task.horizon != gymnasium.spec(task.environment).max_episode_steps
+        if task.environment is not None and task.environment.startswith("ogbench:")
     }
-    assert not wrong
+    ours = [t for t in TASKS.values() if t not in theirs]
+    assert all(t.environment is None or t.environment.split(":")[1] in ENTRY_POINTS for t in ours)
+    assert len(theirs) > 100
+    assert not {t.name: (t.horizon, steps) for t, steps in theirs.items() if t.horizon != steps}
 
 
 # Data
@@ -475,15 +492,10 @@ def test_data_that_changed_are_not_gone_on_with(trained, refused, tmp_path):
 def test_the_papers_preset_has_the_papers_values():
     for name in PAPER:
         preset = find_preset("paper", "nf-gcbc", find_task(name))
-        agent, training = dataclasses.asdict(preset.agent), preset.training
-        assert (agent["blocks"], agent["channels"], agent["condition_dim"]) == (6, 256, 64)
-        assert agent["encoder"] == (512,) * 4
-        assert (agent["noise"], agent["denoising"]) == (0.1, True)
-        assert (agent["transformer"], agent["mixing"], agent["layer_norm"]) == (
-            "affine",
-            "plu",
-            True,
-        )
+        agent, training = preset.agent, preset.training
+        assert agent.flow == RealNVPConfig(6, 256, "affine", "plu", layer_norm=True)
+        assert (agent.condition_dim, agent.encoder) == (64, (512,) * 4)
+        assert (agent.noise, agent.denoising) == (0.1, True)
         assert preset.agent.optimizer == AdamW(3e-4, 1e-6, 500, 1e-6, None)
         assert (training.steps, training.batch_size) == (1_000_000, 256)
         assert preset.agent.discount == find_task(name).discount
@@ -494,7 +506,7 @@ def test_what_is_given_reaches_the_run(point_file, tmp_path, monkeypatch, capsys
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nfrl.experiment._train", interrupted)
+    monkeypatch.setattr(sys.modules["nfrl.experiment.run"], "train", interrupted)
     more = ("--preset", "paper", "--agent.channels", "8", "--agent.encoder", "16", "12")
     more += ("--agent.optimizer.clip-norm", "2.5", "--agent.no-denoising", "--agent.mixing", "none")
     more += ("--variant", "odd", "--seeds", "3")
@@ -505,11 +517,13 @@ def test_what_is_given_reaches_the_run(point_file, tmp_path, monkeypatch, capsys
     assert config["seed"] == 3
     assert (config["preset"], config["variant"], config["seeds"]) == ("paper", "odd", [3])
     agent, training = config["agent_config"], config["training"]
-    assert (agent["channels"], agent["encoder"], agent["blocks"]) == (8, [16, 12], 1)
-    assert (agent["denoising"], agent["mixing"], agent["noise"]) == (False, "none", 0.1)
+    flow = agent["flow"]
+    assert flow["name"] == "real-nvp"
+    assert (flow["channels"], agent["encoder"], flow["blocks"]) == (8, [16, 12], 1)
+    assert (agent["denoising"], flow["mixing"], agent["noise"]) == (False, "none", 0.1)
     assert agent["optimizer"]["clip_norm"] == 2.5
     assert agent["optimizer"]["learning_rate"] == 3e-4
-    assert (training["steps"], training["chunk"], agent["discount"]) == (20, 10, 0.97)
+    assert (training["steps"], training["log_every"], agent["discount"]) == (20, 10, 0.97)
 
 
 def test_in_mazes_the_presets_for_few_minutes_standardize():
@@ -518,7 +532,7 @@ def test_in_mazes_the_presets_for_few_minutes_standardize():
         assert find_preset(preset, "nf-rlbc", task).agent.standardize is standardize
 
 
-@pytest.mark.parametrize("agent", GOAL_CONDITIONED)
+@pytest.mark.parametrize("agent", IMITATORS_OF_GOALS)
 def test_far_sighted_imitation_plans_chunks_for_goals_of_what_decides(agent):
     double, single = (find_task(f"cube-{many}-play-v0") for many in ("double", "single"))
     laptop, ahead = (find_preset(name, agent, double) for name in ("laptop", "far-sighted"))
@@ -547,14 +561,23 @@ def test_a_preset_of_some_agents_is_refused_for_others(agent, task, refused):
 @pytest.mark.parametrize(
     ("agent", "preset"),
     [
-        *((agent, preset) for agent in AGENTS for preset in PRESETS if preset not in BEYOND_PAPER),
-        *((agent, "far-sighted") for agent in ("nf-rlbc", *GOAL_CONDITIONED)),
+        *(
+            (agent, preset)
+            for agent in agents_that()
+            for preset in preset_names()
+            if not beyond_paper(preset) and (agent, preset) != ("nf-waypoints", "paper")
+        ),
+        *((agent, "far-sighted") for agent in ("nf-rlbc", *IMITATORS_OF_GOALS)),
     ],
 )
 def test_a_configuration_is_read_back_as_it_was_written(agent, preset):
-    suite = next(name for name, (_, agents) in SUITES.items() if agent in agents)
-    task = next(name for name, task in TASKS.items() if task.suite == suite)
-    values = find_preset(preset, agent, find_task(task))
+    family = family_of(find_config(agent).capabilities)
+    tagged = {"gcbc": "arm", "offline-rl": "arm"}.get(family)
+    task = next(
+        t for t in TASKS.values() if t.family == family and (tagged is None or tagged in t.tags)
+    )
+    values = find_preset(preset, agent, task)
+    explores = family == "exploration"
     experiment = Experiment(
         task=task,
         agent=agent,
@@ -563,27 +586,52 @@ def test_a_configuration_is_read_back_as_it_was_written(agent, preset):
         seeds=(0, 4),
         agent_config=values.agent,
         training=values.training,
-        dataset=DatasetInfo(MAZE, "a.npz", "file", 10, 2, 2, "00"),
+        dataset=None
+        if explores
+        else DatasetInfo(MAZE, "a.npz", "file", 10, "00", Spec.vectors(2, 2)),
     )
     text = json.dumps(experiment.to_json(4))
     assert Experiment.from_json(json.loads(text)) == experiment
-    assert cattrs.structure(json.loads(text)["training"], OfflineTraining) == values.training
+    kind = ExploreTraining if explores else OfflineTraining
+    assert cattrs.structure(json.loads(text)["training"], kind) == values.training
+
+
+def test_a_configuration_of_before_schemas_is_read(trained):
+    """As version 0.1 wrote it: sizes of the flow among the agent's, of the data as two numbers."""
+    experiment = Experiment(
+        task=find_task(MAZE),
+        agent="nf-gcbc",
+        preset="laptop",
+        variant="",
+        seeds=(0,),
+        agent_config=find_preset("laptop", "nf-gcbc", find_task(MAZE)).agent,
+        training=OfflineTraining(log_every=500),
+        dataset=DatasetInfo(MAZE, "a.npz", "file", 10, "00", Spec.vectors(2, 2)),
+    )
+    now = json.loads(json.dumps(experiment.to_json(0)))
+    flow = now["agent_config"].pop("flow")
+    assert flow.pop("name") == "real-nvp"
+    del now["schema"], now["dataset"]["spec"]
+    now["agent_config"] |= flow
+    now["dataset"] |= {"observation_dim": 2, "action_dim": 2}
+    now["training"]["chunk"] = now["training"].pop("log_every")
+    assert Experiment.from_json(now) == experiment
 
 
 # Exploration
 
 
 def test_the_actor_has_a_short_name():
-    options = explore.parse("nf-ugs", "point-u-maze", "laptop", ["--actor", "flow", "--steps", "9"])
-    assert options.agent.actor == "flow"
-    assert options.training.environment_steps == 9
-    assert explore.parse("nf-ugs", "point-u-maze", "laptop", []).agent.actor == "gaussian"
+    began = plan(["nf-ugs", "point-u-maze", "--actor", "flow", "--steps", "9"]).experiment
+    assert began.agent_config.actor == "flow"
+    assert began.training.environment_steps == 9
+    assert plan(["nf-ugs", "point-u-maze"]).experiment.agent_config.actor == "gaussian"
 
 
 def test_a_maze_is_explored_taken_up_and_reported(tmp_path, refused, capsys):
     training = {
         **{"environment-steps": 640, "environments": 8, "unroll": 20, "updates": 1},
-        **{"batch-size": 8, "buffer-steps": 400, "prefill": 20, "candidates": 4, "chunk": 2},
+        **{"batch-size": 8, "buffer-steps": 400, "prefill": 20, "candidates": 4, "log-every": 2},
         **{"checkpoint-every": 2, "evaluation-episodes": 1},
     }
     sizes = {"blocks": 1, "channels": 4, "encoder": 4, "actor-hidden": 4}
@@ -722,29 +770,27 @@ def test_the_quick_demonstration(tmp_path):
 
 def test_eval_goes_on_where_no_video_can_be_drawn(monkeypatch, capsys):
     """`nfrl eval RUN --video` says what is missing, and the score stands."""
-    from nfrl import experiment
-    from nfrl.evaluation.video import VideoUnavailable
+    from nfrl.evaluation import video
 
     def unavailable(*arguments, **settings):
-        raise VideoUnavailable("no GL library: apt-get install libegl1")
+        raise video.VideoUnavailable("no GL library: apt-get install libegl1")
 
-    monkeypatch.setattr(experiment, "record_video", unavailable)
-    monkeypatch.setattr(experiment, "batched_policy", lambda agent, seed: None)
-    monkeypatch.setattr(experiment, "describe_result", lambda *arguments: {"score": None})
-    plan = experiment.Experiment(
-        task="cube-single-play-v0",
+    monkeypatch.setattr(video, "record_video", unavailable)
+    monkeypatch.setattr(scoring, "batched_policy", lambda agent, seed: None)
+    monkeypatch.setattr(scoring, "describe_result", lambda *arguments: "the result")
+    experiment = Experiment(
+        task=find_task("cube-single-play-v0"),
         agent="gcbc",
         preset="laptop",
         variant="",
         seeds=(0,),
-        agent_config=experiment.AGENTS["gcbc"](),
-        training=experiment.OfflineTraining(),
-        dataset=experiment.DatasetInfo("d", "d.npz", "file", 1, 1, 1, "0"),
+        agent_config=find_config("gcbc"),
+        training=OfflineTraining(),
+        dataset=DatasetInfo("d", "d.npz", "file", 1, "0", Spec.vectors(1, 1)),
         episodes=0,
     )
-    folder = experiment.RunFolder(experiment.Path("nowhere"))
-    result = experiment.score(plan, 0, folder, agent=None, video=True, keep=False)
-    assert result == {"score": None}
+    run = RunFolder(Path("nowhere"))
+    assert scoring.score(experiment, 0, run, agent=None, video=True, keep=False) == "the result"
     assert "libegl1" in capsys.readouterr().out
 
 
@@ -763,7 +809,8 @@ def test_a_runs_policy_acts_as_its_agent(trained):
 def test_what_has_no_policy_to_load_is_refused(tmp_path):
     with pytest.raises(UserError, match=str(tmp_path)):
         load_policy(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"agent": "nf-ugs"}))
+    explored = plan(["nf-ugs", "point-u-maze"]).experiment
+    (tmp_path / "config.json").write_text(json.dumps(explored.to_json(0)))
     with pytest.raises(UserError, match=r"explored a maze"):
         load_policy(tmp_path)
 

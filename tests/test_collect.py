@@ -777,7 +777,7 @@ def test_what_cannot_be_found(folder, monkeypatch):
     with pytest.raises(UserError, match="no such file"):
         resolve.find_or_make(POINT, path=folder / "absent.npz")
     name = "visual-antmaze-large-navigate-v0"  # Not made here.
-    with pytest.raises(UserError, match=rf"{name}.*--dataset"):
+    with pytest.raises(UserError, match=rf"{name}.*--data"):
         resolve.find_or_make(name)
     (folder / f"{name}.npz").touch()
     assert resolve.find_or_make(name).exists()

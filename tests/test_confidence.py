@@ -1,5 +1,7 @@
 """Confidence by likelihood: it ranks states as a density that is known does."""
 
+import dataclasses
+
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
@@ -7,11 +9,12 @@ import numpy as np
 import pytest
 from jax.scipy.stats import norm
 
+from nfrl.agents.parts.chunks import draw_chunks
 from nfrl.analysis.confidence import SCALES, measure
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
 from nfrl.errors import UserError
-from nfrl.interfaces.imitation import ChunkShape, draw_chunks
+from nfrl.interfaces.agent import Capabilities, ChunkShape
 from nfrl.reports.confidence import confidence
 from nfrl.reports.style import png
 
@@ -25,14 +28,15 @@ class Agent(eqx.Module):
 
     policy: Policy
     sure: float
+    capabilities: Capabilities = Capabilities(likelihood=True, history=2, predicted=4)
 
     def draw(self, dataset, key, batch_size):
         return draw_chunks(dataset, key, batch_size, ChunkShape(2, 4, 2))
 
-    def act_chunk(self, history, key):
+    def act(self, history, goal, key):
         return jnp.tile(history[-1, :1], (4, 1)) + jr.normal(key, (4, 1))
 
-    def log_prob(self, history, chunk):
+    def log_prob(self, history, goal, chunk):
         return self.sure * norm.logpdf(history).sum() + norm.logpdf(chunk - history[-1, 0]).sum()
 
 
@@ -62,6 +66,11 @@ def test_who_does_not_guesses(held_out):
     assert all(area == pytest.approx(0.5, abs=0.04) for area in found.auc.values())
 
 
-def test_without_a_likelihood_there_is_none(held_out):
-    with pytest.raises(UserError, match="no exact likelihood"):
-        measure(object(), held_out, jr.key(0))
+@pytest.mark.parametrize(
+    "can",
+    [Capabilities(history=2, predicted=4), Capabilities(goals=True, likelihood=True)],
+    ids=["no likelihood", "no chunks"],
+)
+def test_without_a_likelihood_of_chunks_there_is_none(can, held_out):
+    with pytest.raises(UserError, match="an exact likelihood"):
+        measure(dataclasses.replace(agent(1.0), capabilities=can), held_out, jr.key(0))

@@ -334,6 +334,8 @@ def test_what_is_not_finite_ends_its_episode_alone(capsys):
     assert (found.lengths == 3).all()
     assert (found.failures, found.score) == (8, 0)
     assert np.isnan(found.mean_return)
+    nowhere = lambda o, g, e, t: np.full((len(o), 1), np.nan)  # noqa: E731
+    assert play(task("Line", scored_by="score"), nowhere).measured("score").score == 0
 
 
 def test_a_failure_never_pays():

@@ -19,6 +19,7 @@ from nfrl.environments.locomotion import BODIES, Locomotion, body
 from nfrl.environments.locomotion_pool import BodyPool
 from nfrl.errors import UserError
 from nfrl.runs.folder import RunFolder
+from nfrl.spec import Spec
 from nfrl.training.experts import EXPERTS, ExpertTraining, train_expert, write_expert
 
 ANT = body("ant")
@@ -155,7 +156,7 @@ def test_metrics_and_the_random_beginning(trained):
 
 
 def test_other_weights_than_at_the_start(trained):
-    start = CONFIG.build(jr.split(jr.key(0), 3)[0], *SIZES["ant"])
+    start = CONFIG.build(jr.split(jr.key(0), 3)[0], Spec.vectors(*SIZES["ant"]))
     pairs = zip(jax.tree.leaves(start.policy), jax.tree.leaves(trained[1].policy), strict=True)
     assert all((one != other).any() for one, other in pairs)
     # Adam's steps are as long as the learning rate, at the most.

@@ -18,12 +18,15 @@ from nfrl.agents.nf_bc import NFBCConfig
 from nfrl.agents.parts.optimization import AdamW
 from nfrl.agents.parts.time_networks import build_time_network
 from nfrl.agents.parts.unet import UNet, embed_time
+from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizer, Normalizers
 from nfrl.data.samplers import ChunkBatch
 from nfrl.errors import UserError
-from nfrl.interfaces.imitation import ChunkShape
+from nfrl.flows import RealNVPConfig
+from nfrl.interfaces.agent import ChunkShape
 from nfrl.networks import count_parameters, split_trainable
 from nfrl.runs import checkpoints
+from nfrl.spec import Spec
 
 OBSERVATION, ACTION, STEPS, BATCH = 3, 2, 300, 64
 SHAPE = ChunkShape(history=2, predicted=4, executed=2)
@@ -31,7 +34,11 @@ SHAPE = ChunkShape(history=2, predicted=4, executed=2)
 QUICK = AdamW(learning_rate=5e-3, warmup_steps=10, weight_decay=1e-3)
 TINY = {
     "nf-bc": NFBCConfig(
-        blocks=2, channels=16, encoder=(32,), condition_dim=8, chunks=SHAPE, optimizer=QUICK
+        flow=RealNVPConfig(blocks=2, channels=16),
+        encoder=(32,),
+        condition_dim=8,
+        chunks=SHAPE,
+        optimizer=QUICK,
     ),
     "gaussian-bc": GaussianBCConfig(SHAPE, hidden=(32,), optimizer=QUICK),
     "fm-bc": FMBCConfig(SHAPE, hidden=(64, 64), optimizer=QUICK),
@@ -52,6 +59,8 @@ NORMALIZERS = Normalizers(
     Normalizer(jnp.full(OBSERVATION, 5.0), jnp.full(OBSERVATION, 2.0)),
     Normalizer(jnp.full(ACTION, OFFSET), jnp.full(ACTION, UNIT)),
 )
+NOWHERE = jnp.empty(0)
+"""The goal of agents that seek none."""
 MULTIMODAL = ["nf-bc", "fm-bc", "diffusion-bc"]
 
 
@@ -65,7 +74,7 @@ def agents():
     # Programs that run briefly are not worth optimising.
     jax.config.update("jax_disable_most_optimizations", True)
     yield {
-        name: config.build(jr.key(0), OBSERVATION, ACTION, STEPS, NORMALIZERS)
+        name: config.build_algorithm(jr.key(0), OBSERVATION, ACTION, STEPS, NORMALIZERS)
         for name, config in TINY.items()
     }
     jax.config.update("jax_disable_most_optimizations", False)
@@ -94,7 +103,7 @@ validate = eqx.filter_jit(lambda agent, batch, key: agent.validate(batch, key))
 
 @eqx.filter_jit
 def act(agent, history, keys):
-    return jax.vmap(lambda key: agent.act_chunk(history, key))(keys)
+    return jax.vmap(lambda key: agent.act(history, NOWHERE, key))(keys)
 
 
 def train(agent, problem, steps=STEPS):
@@ -146,12 +155,26 @@ def test_training_leaves_the_normalisers_alone(name, trained):
     assert count_parameters(NORMALIZERS) == 0
 
 
+def test_the_normalisers_are_fitted_to_the_data(name):
+    """To all observations, and to the actions that lead somewhere."""
+    rng = np.random.default_rng(0)
+    observations, actions = rng.uniform(-3, 9, (40, OBSERVATION)), rng.uniform(-1, 1, (40, ACTION))
+    ends = np.arange(40) % 20 == 19
+    actions[~ends] *= 0.5
+    observations[ends] += 10.0
+    data = Dataset.from_arrays(observations, actions, ends)
+    agent = TINY[name].build(jr.key(0), Spec.vectors(OBSERVATION, ACTION), STEPS, data)
+    found = agent.policy.normalizers
+    for one, values in ((found.observation, observations), (found.action, actions[~ends])):
+        np.testing.assert_allclose(one.centre, (values.max(0) + values.min(0)) / 2, rtol=1e-5)
+        np.testing.assert_allclose(one.scale, (values.max(0) - values.min(0)) / 2, rtol=1e-5)
+
+
 def test_a_checkpoint_holds_the_normalisers(name, trained, tmp_path):
     agent, _ = trained[name]
     checkpoints.save(tmp_path / "a.safetensors", agent, step=1)
-    like = TINY[name].build(
-        jr.key(1), OBSERVATION, ACTION, STEPS, Normalizers.identity(OBSERVATION, ACTION)
-    )
+    like = TINY[name].build(jr.key(1), Spec.vectors(OBSERVATION, ACTION), STEPS)
+    assert float(like.policy.normalizers.action.centre[0]) == 0
     back = checkpoints.load(tmp_path / "a.safetensors", like)
     for one, other in zip(arrays_of(agent), arrays_of(back), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -165,8 +188,10 @@ def test_log_densities_integrate_to_one_in_the_datas_units():
     grid = jnp.linspace(-50, 150, 4001)[:, None, None]
     for name in ("nf-bc", "gaussian-bc"):
         config = dataclasses.replace(TINY[name], chunks=shape)
-        agent = config.build(jr.key(3), 1, 1, STEPS, normalizers)
-        density = jnp.exp(jax.jit(jax.vmap(partial(agent.log_prob, jnp.ones((1, 1)))))(grid))
+        agent = config.build_algorithm(jr.key(3), 1, 1, STEPS, normalizers)
+        density = jnp.exp(
+            jax.jit(jax.vmap(partial(agent.log_prob, jnp.ones((1, 1)), NOWHERE)))(grid)
+        )
         np.testing.assert_allclose(np.trapezoid(density, grid[:, 0, 0]), 1, rtol=1e-3)
 
 
@@ -220,7 +245,7 @@ def test_the_likelihoods_are_the_formulas(agents):
     found = [float(validate(nf, batch, key)["log_prob"]) for key in jr.split(key, 100)]
     np.testing.assert_allclose(np.mean(found), expected, atol=5e-3)
     # Of one chunk, in the data's units: each of its numbers is UNIT times as large.
-    raw = nf.log_prob(batch.observations[0], batch.actions[0])
+    raw = nf.log_prob(batch.observations[0], NOWHERE, batch.actions[0])
     plain = norm.logpdf(encoded[0]).sum() - 8 * np.log(UNIT)
     np.testing.assert_allclose(raw, plain, rtol=1e-4)
 
@@ -266,7 +291,7 @@ def test_samplers_reach_the_only_chunk_there_is(agents, count):
         policy = dataclasses.replace(agent.policy, **{field: network})
         config = dataclasses.replace(agent.config, **settings)
         agent = dataclasses.replace(agent, policy=policy, config=config)
-        chunk = agent.act_chunk(jnp.zeros((2, OBSERVATION)), jr.key(0))
+        chunk = agent.act(jnp.zeros((2, OBSERVATION)), NOWHERE, jr.key(0))
         np.testing.assert_allclose(chunk, OFFSET + UNIT * only, rtol=1e-4)
 
 
@@ -342,7 +367,7 @@ def test_the_best_of_several_samples_is_likelier(two_ways):
     def likelihoods(count):
         config = dataclasses.replace(agent.config, best_of=count)
         chunks = act(dataclasses.replace(agent, config=config), history, KEYS)
-        return jax.jit(jax.vmap(partial(agent.log_prob, history)))(chunks)
+        return jax.jit(jax.vmap(partial(agent.log_prob, history, NOWHERE)))(chunks)
 
     one, eight = likelihoods(1), likelihoods(8)
     assert eight.mean() > one.mean() + 0.5
@@ -382,7 +407,7 @@ def network(request):
 def test_the_unet_has_diffusion_policys_size():
     """65.8M parameters for PushT (paper, table of sizes): 2 x 20 numbers seen, 16 x 2 predicted."""
     build = partial(
-        DiffusionBCConfig().build,
+        DiffusionBCConfig().build_algorithm,
         observation_dim=20,
         action_dim=2,
         steps=10,
@@ -427,7 +452,7 @@ def test_a_unet_that_cannot_be_built_is_refused(predicted, widths, word):
 def test_a_network_without_a_width_is_refused():
     with pytest.raises(UserError, match="at least"):
         dataclasses.replace(TINY["fm-bc"], hidden=()).build(
-            jr.key(0), OBSERVATION, ACTION, STEPS, NORMALIZERS
+            jr.key(0), Spec.vectors(OBSERVATION, ACTION), STEPS
         )
 
 
@@ -435,13 +460,13 @@ def test_a_network_without_a_width_is_refused():
 def test_agents_take_a_unet(name):
     """Tracing suffices: the network alone is tested above."""
     config = dataclasses.replace(TINY[name], network="unet", hidden=(8, 16))
-    build = partial(config.build, jr.key(0), OBSERVATION, ACTION, STEPS, NORMALIZERS)
+    build = partial(config.build, jr.key(0), Spec.vectors(OBSERVATION, ACTION), STEPS)
     agent = eqx.filter_eval_shape(build)
     after, metrics = eqx.filter_eval_shape(lambda a: a.update(draw(0), jr.key(0)), agent)
     assert jax.tree.structure(after) == jax.tree.structure(agent)
     assert metrics["loss"].shape == ()
     history = jnp.zeros((2, OBSERVATION))
-    chunk = eqx.filter_eval_shape(lambda a: a.act_chunk(history, jr.key(0)), agent)
+    chunk = eqx.filter_eval_shape(lambda a: a.act(history, NOWHERE, jr.key(0)), agent)
     assert chunk.shape == (4, ACTION)
 
 

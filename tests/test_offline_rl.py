@@ -13,7 +13,6 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.stats import norm
 
 from nfrl.agents import (
-    OFFLINE_RL,
     BCConfig,
     FQLConfig,
     IDQLConfig,
@@ -21,7 +20,7 @@ from nfrl.agents import (
     IQLConfig,
     NFRLBCConfig,
     ReBRACConfig,
-    build_agent,
+    agents_that,
 )
 from nfrl.agents.nf_rlbc import likeliest
 from nfrl.agents.parts.critics import aggregate, td_target
@@ -31,17 +30,19 @@ from nfrl.agents.parts.optimization import AdamW, constant_adam, gradient_step, 
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
 from nfrl.errors import UserError
-from nfrl.flows import PLULinear
+from nfrl.flows import PLULinear, RealNVPConfig
 from nfrl.networks import split_trainable
+from nfrl.spec import Spec
 
 STATES, ACTION, BATCH, STEPS = 5, 2, 64, 800
+SPEC = Spec.vectors(STATES, ACTION)
+OFFLINE_RL = agents_that(rewards=True)
 DISCOUNT, TAU, EXPECTILE = 0.9, 0.05, 0.9
 ADAM = constant_adam(3e-3)
 CRITICS = {"critic": (32, 32), "discount": DISCOUNT, "tau": TAU, "optimizer": ADAM}
 TINY = {
     "nf-rlbc": NFRLBCConfig(
-        blocks=1,
-        channels=16,
+        flow=RealNVPConfig(blocks=1, channels=16),
         encoder=(32,),
         condition_dim=8,
         alpha=0.01,
@@ -65,7 +66,7 @@ def agents():
     """Return every agent, untrained; they are values, so that all tests can share them."""
     # Programs that run briefly are not worth optimising.
     jax.config.update("jax_disable_most_optimizations", True)
-    yield {name: TINY[name].build(jr.key(0), STATES, ACTION, STEPS) for name in OFFLINE_RL}
+    yield {name: TINY[name].build(jr.key(0), SPEC, STEPS) for name in OFFLINE_RL}
     jax.config.update("jax_disable_most_optimizations", False)
 
 
@@ -235,7 +236,7 @@ def test_values_are_those_of_dynamic_programming(name, trained):
 
 def test_values_of_chunks_are_those_of_dynamic_programming(chain):
     """Of two steps chosen at once: each chunk's own rewards, then the best chunk that follows."""
-    agent = build_agent(dataclasses.replace(TINY["nf-rlbc"], chunk=2), jr.key(0), STATES, ACTION, 0)
+    agent = dataclasses.replace(TINY["nf-rlbc"], chunk=2).build(jr.key(0), SPEC, 0)
     draw_chunks = jax.jit(lambda key: agent.draw(chain, key, BATCH))
     for key in jr.split(jr.key(1), STEPS):
         agent, _ = update(agent, draw_chunks(key), key)
@@ -254,7 +255,7 @@ def test_values_of_chunks_are_those_of_dynamic_programming(chain):
     np.testing.assert_allclose(found, expected, atol=0.4)
 
     start, keys = jnp.eye(STATES)[0], jr.split(jr.key(2), 64)
-    plans = jax.vmap(lambda key: agent.act_chunk(start, start, key))(keys)
+    plans = jax.vmap(lambda key: agent.act(start, start, key))(keys)
     assert plans.shape == (64, 2, ACTION)
     assert (plans[:, :, 0] > 0).mean() > 0.9, "from the first state both steps go to the right"
 
@@ -363,8 +364,10 @@ def test_with_entropy_the_policy_becomes_the_boltzmann_density():
     entropy, centre = 0.5, np.array([0.2, -0.1])
     covariance = np.array([[0.04, 0.018], [0.018, 0.0225]])
     # One block would move the mean along one direction only.
-    config = dataclasses.replace(TINY["nf-rlbc"], blocks=2, alpha=0.0, entropy=entropy)
-    agent = config.build(jr.key(0), STATES, ACTION, STEPS)
+    config = dataclasses.replace(
+        TINY["nf-rlbc"], flow=RealNVPConfig(blocks=2, channels=16), alpha=0.0, entropy=entropy
+    )
+    agent = config.build(jr.key(0), SPEC, STEPS)
     precision = entropy * np.linalg.inv(covariance)
     agent = dataclasses.replace(agent, critic=Quadratic(jnp.array(centre), jnp.array(precision)))
     batch = jax.tree.map(jnp.zeros_like, draw(0))
@@ -461,7 +464,7 @@ def test_in_another_unit_the_same_is_learned(name, agents):
         field, factor = weights[name]
         cents[field] = factor * getattr(TINY[name], field)
     plain, batch = agents[name], draw(0)
-    scaled = dataclasses.replace(TINY[name], **cents).build(jr.key(0), STATES, ACTION, STEPS)
+    scaled = dataclasses.replace(TINY[name], **cents).build(jr.key(0), SPEC, STEPS)
     for step in range(3):
         plain, _ = update(plain, batch, jr.key(step))
         scaled, _ = update(scaled, batch._replace(rewards=100 * batch.rewards), jr.key(step))
@@ -716,7 +719,7 @@ def test_an_agent_acts_by_the_likely(agents):
 def test_a_policy_can_imitate_before_the_critic_learns():
     """The critic waits; then both go on as an agent would that had this policy from the start."""
     first = dataclasses.replace(TINY["nf-rlbc"], imitate_first=2)
-    agent = first.build(jr.key(0), STATES, ACTION, STEPS)
+    agent = first.build(jr.key(0), SPEC, STEPS)
     waiting = agent
     for step in range(2):
         waiting, metrics = update(waiting, draw(step), jr.key(step))
@@ -737,7 +740,7 @@ def test_a_policy_can_imitate_before_the_critic_learns():
 def test_seeds_side_by_side_imitate_first_without_the_critics_cost():
     """Under vmap a condition of each seed's own would compute both branches, and choose."""
     config = dataclasses.replace(TINY["nf-rlbc"], imitate_first=2)
-    built = [config.build(jr.key(seed), STATES, ACTION, STEPS) for seed in range(2)]
+    built = [config.build(jr.key(seed), SPEC, STEPS) for seed in range(2)]
     arrays, rest = zip(*(eqx.partition(agent, eqx.is_array) for agent in built), strict=True)
     seeds = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays)
 
@@ -759,9 +762,7 @@ def test_seeds_side_by_side_imitate_first_without_the_critics_cost():
 
 def test_imitating_first_leaves_time_for_the_critic():
     with pytest.raises(UserError, match=r"imitate-first \(800\) must be less than .* \(800\)"):
-        dataclasses.replace(TINY["nf-rlbc"], imitate_first=800).build(
-            jr.key(0), STATES, ACTION, 800
-        )
+        dataclasses.replace(TINY["nf-rlbc"], imitate_first=800).build(jr.key(0), SPEC, 800)
     with pytest.raises(UserError, match="imitate-first must be at least 0"):
         dataclasses.replace(TINY["nf-rlbc"], imitate_first=-1)
 

@@ -11,20 +11,27 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from nfrl.agents import NFRLBCConfig, build_agent
+from nfrl.agents import NFRLBCConfig
 from nfrl.cli.main import main
 from nfrl.data.dataset import Dataset
 from nfrl.data.experience import Experience, add, empty_replay
 from nfrl.environments.rewarded import RewardedEnvironment, Step
 from nfrl.errors import UserError
 from nfrl.experiment import DatasetInfo, Experiment, run
+from nfrl.flows import RealNVPConfig
 from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
+from nfrl.spec import Spec
+from nfrl.task import find_task
 from nfrl.training import online
+from nfrl.training.loop import NonFiniteLossError
 from nfrl.training.offline import OfflineTraining
-from nfrl.training.online import ROLLOUT, OnlineSteps, draw_from_both, go_online, load_online
+from nfrl.training.online import ROLLOUT, OnlineTraining, draw_from_both, go_online, load_online
 
-CONFIG = NFRLBCConfig(blocks=1, channels=8, encoder=(8,), condition_dim=4, critic=(8,))
+CONFIG = NFRLBCConfig(
+    flow=RealNVPConfig(blocks=1, channels=8), encoder=(8,), condition_dim=4, critic=(8,)
+)
+SPEC = Spec.vectors(3, 2)
 TASK = "cube-single-play-singletask-task2-v0"
 
 
@@ -43,15 +50,14 @@ def data() -> Dataset:
 
 @pytest.fixture(scope="module")
 def agent():
-    return CONFIG.build(jr.key(0), 3, 2, 100)
+    return CONFIG.build(jr.key(0), SPEC, 100)
 
 
 @pytest.fixture(scope="module")
 def planner():
     """Return an agent that chooses two actions at once, and acts on one where it is evaluated."""
-    return build_agent(
-        dataclasses.replace(CONFIG, chunk=2, executed=1, discount=0.5), jr.key(0), 3, 2, 100
-    )
+    config = dataclasses.replace(CONFIG, chunk=2, executed=1, discount=0.5)
+    return config.build(jr.key(0), SPEC, 100)
 
 
 class Corridor:
@@ -111,7 +117,7 @@ def test_a_chunk_is_a_transition_that_counts_as_its_steps(planner, data):
 @pytest.mark.parametrize("which", ["agent", "planner"])
 def test_a_resumed_run_is_an_uninterrupted_one_to_the_bit(which, data, tmp_path, request):
     agent = request.getfixturevalue(which)
-    training = OnlineSteps(6 * ROLLOUT, 8, log_every=ROLLOUT, checkpoint_every=2 * ROLLOUT)
+    training = OnlineTraining(6 * ROLLOUT, 8, log_every=ROLLOUT, checkpoint_every=2 * ROLLOUT)
     whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
     last = go_online(whole, agent, Corridor(), data, training, seed=3)
     assert list(checkpoints.steps_in(whole.checkpoints)) == [6 * ROLLOUT], "only the last is kept"
@@ -136,7 +142,7 @@ def test_a_resumed_run_is_an_uninterrupted_one_to_the_bit(which, data, tmp_path,
     assert len(lines[0]) == 6
 
     config = dataclasses.replace(CONFIG, chunk=1 if which == "agent" else 2)
-    like = build_agent(config, jr.key(9), 3, 2, 100)
+    like = config.build(jr.key(9), SPEC, 100)
     loaded = load_online(whole, like)
     for a, b in zip(jax.tree.leaves(loaded.policy), jax.tree.leaves(last.policy), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -146,8 +152,8 @@ def test_a_resumed_run_is_an_uninterrupted_one_to_the_bit(which, data, tmp_path,
 
 def test_a_loss_that_is_not_finite_stops_the_run(agent, data, tmp_path):
     bad = dataclasses.replace(data, rewards=data.rewards.at[:].set(jnp.nan))
-    training = OnlineSteps(ROLLOUT, 8, log_every=ROLLOUT, checkpoint_every=ROLLOUT)
-    with pytest.raises(online.NonFiniteLossError, match="seed 3"):
+    training = OnlineTraining(ROLLOUT, 8, log_every=ROLLOUT, checkpoint_every=ROLLOUT)
+    with pytest.raises(NonFiniteLossError, match="seed 3"):
         go_online(RunFolder(tmp_path), agent, Corridor(), bad, training, seed=3)
 
 
@@ -156,7 +162,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(agent, data, tmp_path):
 )
 def test_bad_values_are_refused(values):
     with pytest.raises(UserError, match="must be"):
-        OnlineSteps(**{"steps": 100, **values})
+        OnlineTraining(**{"steps": 100, **values})
 
 
 def test_an_episode_depends_on_its_number_and_its_actions_alone():
@@ -190,9 +196,10 @@ def test_only_agents_that_can_go_on_do(capsys):
 @pytest.mark.parametrize(("chunk", "steps", "says"), [(3, 100, "chunk"), (1, 30, "multiple")])
 def test_what_cannot_go_on_is_refused_before_the_offline_run(chunk, steps, says, tmp_path):
     config = dataclasses.replace(CONFIG, chunk=chunk)
-    nowhere = DatasetInfo("no-data", str(tmp_path / "none.npz"), "file", 0, 3, 2, "")
+    nowhere = DatasetInfo("no-data", str(tmp_path / "none.npz"), "file", 0, "", SPEC)
+    task, training = find_task(TASK), OfflineTraining(10)
     experiment = Experiment(
-        TASK, "nf-rlbc", "laptop", "", (0,), config, OfflineTraining(10), nowhere, 0, 0, steps
+        task, "nf-rlbc", "laptop", "", (0,), config, training, nowhere, 0, online_steps=steps
     )
     with pytest.raises(UserError, match=says):
         run(experiment, experiment.run_folders(tmp_path))
@@ -223,7 +230,7 @@ def gone_on(tmp_path_factory):
     words = [
         *("train", "fql", TASK, "--dataset", str(cube_file(root)), "--runs", str(root / "runs")),
         *("--agent.hidden", "8", "--agent.critic", "8", "--training.batch-size", "8"),
-        *("--training.chunk", "20", "--training.checkpoint-every", "20", "--steps", "20"),
+        *("--training.log-every", "20", "--training.checkpoint-every", "20", "--steps", "20"),
         *("--episodes", "1", "--workers", "1", "--online-steps"),
     ]
     assert main([*words, "40"]) == 0

@@ -1,50 +1,43 @@
 """Receding-horizon execution: each row its own history, plan and random numbers."""
 
-import dataclasses
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from nfrl.interfaces.imitation import ChunkShape
 
 from nfrl.acting import receding_horizon
 from nfrl.acting.receding_horizon import ChunkPolicy
 from nfrl.agents import NFRLBCConfig
-from nfrl.agents.wrappers.chunked import Chunked
-from nfrl.data.samplers import sample_goals
+from nfrl.agents.wrappers.chunked import Chunk
 from nfrl.environments.worker import STEP
 from nfrl.errors import UserError
 from nfrl.evaluation import rollout
+from nfrl.interfaces.agent import Capabilities
+from nfrl.spec import Spec
 from nfrl.task import Task
-
-SHAPE = ChunkShape(history=3, predicted=5, executed=2)
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    chunks: ChunkShape = SHAPE
 
 
 class Scribe(eqx.Module):
     """An agent whose chunk says what it saw: oldest and latest observation, noise, and place."""
 
     policy: jax.Array
-    optimizer_state: None
-    config: Config = eqx.field(static=True)
+    optimizer_state: None = None
 
-    def act_chunk(self, history, key):
+    capabilities = Capabilities(likelihood=True, history=3, predicted=5, executed=2)
+
+    def act(self, history, goal, key):
+        assert history.shape[0] == 3
         seen = jnp.stack((history[0, 0], history[1, 0], history[-1, 0], jr.normal(key)))
-        place = jnp.arange(self.config.chunks.predicted, dtype=jnp.float32)
+        place = jnp.arange(self.capabilities.predicted, dtype=jnp.float32)
         return jnp.concatenate((jnp.tile(seen, (len(place), 1)), place[:, None]), axis=1)
 
-    def log_prob(self, history, chunk):
+    def log_prob(self, history, goal, chunk):
         return 5 * history[-1, 0]
 
 
-AGENT = Scribe(jnp.zeros(1), None, Config())
+AGENT = Scribe(jnp.zeros(1))
 
 
 def play(policy, observations, episodes, times):
@@ -191,12 +184,21 @@ def test_an_agent_of_single_actions_plans_chunks_for_its_goal(executed, expected
 
     class Single(eqx.Module):
         policy: jax.Array
-        optimizer_state: None
+        optimizer_state: None = None
+
+        capabilities = Capabilities(goals=True)
 
         def act(self, observation, goal, key):
             return jnp.concatenate((observation, goal, -observation, -goal))
 
-    agent = Chunked.of(Single(jnp.zeros(1), None), 2, 1.0, sample_goals, executed)
+    class Config:
+        capabilities = Single.capabilities
+
+        def build(self, key, spec, steps, data=None):
+            assert spec.action_dim == 4, "two actions of two numbers are one"
+            return Single(jnp.zeros(1))
+
+    agent = Chunk(Config(), 2, executed).build(jr.key(0), Spec.vectors(1, 2), 0)
     policy = ChunkPolicy(agent)
     found = [
         policy(np.full((1, 1), step), np.full((1, 1), 10.0 + step), np.zeros(1), np.full(1, step))

@@ -8,8 +8,8 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 
-from nfrl.benchmarks import imitation as simulators
 from nfrl.benchmarks.imitation import collect_modes as modes
+from nfrl.benchmarks.imitation import environments as simulators
 from nfrl.benchmarks.imitation import pusht, two_blocks
 from nfrl.benchmarks.imitation.collect_modes import entropy, first_contacts
 from nfrl.collect.collectors import open_collector

@@ -22,7 +22,7 @@ from nfrl.runs.records import Record, load_records
 
 MAZE = "pointmaze-medium-navigate-v0"
 TINY = (
-    "--steps 20 --training.chunk 10 --training.checkpoint-every 10 --training.batch-size 16 "
+    "--steps 20 --training.log-every 10 --training.checkpoint-every 10 --training.batch-size 16 "
     "--training.validation-batches 1 --agent.hidden 16 --episodes 0"
 )
 

@@ -9,6 +9,7 @@ import pytest
 
 from nfrl.analysis import multimodality
 from nfrl.data import synthetic
+from nfrl.interfaces.agent import Capabilities
 
 DENSITIES = {
     "circle": synthetic.circle_of_gaussians(),
@@ -65,13 +66,15 @@ def test_what_knows_a_density_finds_all_of_it(monkeypatch):
     class Truth(eqx.Module):
         policy: None = None
 
+        capabilities = Capabilities(likelihood=True, history=1, predicted=1)
+
         def update(self, batch, key):
             return self, {}
 
-        def log_prob(self, history, chunk):
+        def log_prob(self, history, goal, chunk):
             return density.log_prob(chunk, history[0, 0])
 
-        def act_chunk(self, history, key):
+        def act(self, history, goal, key):
             return density.sample(key, history[0, 0])
 
     monkeypatch.setattr(multimodality, "_build", lambda *_: Truth())

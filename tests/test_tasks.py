@@ -17,6 +17,7 @@ from nfrl import registry
 from nfrl.benchmarks.ogbench.worlds import WORLDS
 from nfrl.cli import tasks as listing
 from nfrl.cli.main import main
+from nfrl.collect import expert_policy
 from nfrl.collect.recipe import can_be_made, recipe
 from nfrl.errors import UserError
 from nfrl.launch.jobs import find_suite, known_suites
@@ -183,7 +184,9 @@ def listed(capsys, *words):
     return [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
 
 
-def test_every_task_has_its_line_or_shares_it(capsys):
+def test_every_task_has_its_line_or_shares_it(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("NFRL_DATA", str(tmp_path))
+    monkeypatch.setattr(expert_policy, "SHIPPED", tmp_path)
     lines = listed(capsys, "--all")
     assert len(lines) == len(TASKS)
     for line, word in (

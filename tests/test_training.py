@@ -26,26 +26,31 @@ from nfrl.data.dataset import Dataset
 from nfrl.data.formats.ogbench import validation_path
 from nfrl.data.samplers import sample_goals
 from nfrl.errors import UserError
+from nfrl.flows import RealNVPConfig
 from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
+from nfrl.spec import Spec
 from nfrl.training import offline
+from nfrl.training.loop import FINITE_UPDATES, NonFiniteLossError
 from nfrl.training.offline import (
-    NonFiniteLossError,
     OfflineTraining,
     compile_updates,
     load_agent,
-    take,
     train,
 )
+from nfrl.training.seeds import latest_step, seed_keys, take
 
+SPEC = Spec.vectors(2, 2)
 MAZE = "pointmaze-medium-navigate-v0"
 AGENTS = {
-    "nf-gcbc": NFGCBCConfig(blocks=1, channels=8, encoder=(16,), condition_dim=8),
+    "nf-gcbc": NFGCBCConfig(
+        flow=RealNVPConfig(blocks=1, channels=8), encoder=(16,), condition_dim=8
+    ),
     "gcbc": GCBCConfig(hidden=(16,)),
     "fm-gcbc": FMGCBCConfig(hidden=(16,), euler_steps=2),
 }
 TRAINING = OfflineTraining(
-    steps=30, batch_size=16, chunk=5, checkpoint_every=10, validation_batches=2
+    steps=30, batch_size=16, log_every=5, checkpoint_every=10, validation_batches=2
 )
 
 
@@ -102,7 +107,7 @@ def stop_at(step: int):
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_resume_is_equal_to_the_bit(agent, data, held_out, tmp_path):
-    common = (AGENTS[agent], TRAINING, data, held_out)
+    common = (AGENTS[agent], SPEC, TRAINING, data, held_out)
     seeds = (0, 1, 2)
     whole, broken = folders(tmp_path / "whole", seeds), folders(tmp_path / "broken", seeds)
     train(whole, seeds, *common)
@@ -127,27 +132,27 @@ def test_resume_is_equal_to_the_bit(agent, data, held_out, tmp_path):
 def test_a_last_chunk_may_be_short_and_a_finished_run_is_left_alone(data, held_out, tmp_path):
     training = dataclasses.replace(TRAINING, steps=13, keep=1)
     runs = folders(tmp_path, (0,))
-    arguments = ((0,), AGENTS["gcbc"], training, data, held_out)
+    arguments = ((0,), AGENTS["gcbc"], SPEC, training, data, held_out)
     train(runs, *arguments)
     assert [line["step"] for line in metrics(runs[0])] == [5, 10, 13]
     before = weights(runs[0]), runs[0].metrics_file.read_bytes()
     assert list(before[0]) == [13]
     (again,) = train(runs, *arguments, stop_at(13))
     assert before == (weights(runs[0]), runs[0].metrics_file.read_bytes())
-    loaded = load_agent(runs[0], AGENTS["gcbc"], 2, 2, 13)
+    loaded = load_agent(runs[0], AGENTS["gcbc"], SPEC, 13)
     assert jax.tree.all(jax.tree.map(jnp.array_equal, loaded.policy, again.policy))
 
 
 def test_a_checkpoint_that_not_every_seed_has_is_not_gone_on_from(data, held_out, tmp_path):
     seeds = (0, 1, 2)
-    arguments = (seeds, AGENTS["gcbc"], TRAINING, data, held_out)
+    arguments = (seeds, AGENTS["gcbc"], SPEC, TRAINING, data, held_out)
     whole, broken = folders(tmp_path / "whole", seeds), folders(tmp_path / "broken", seeds)
     train(whole, *arguments)
     with pytest.raises(Killed):
         train(broken, *arguments, stop_at(20))
     # Killed between two seeds' files of step 20.
     checkpoints.path_of(broken[1].checkpoints, 20).unlink()
-    assert offline.latest_step(broken) == 10
+    assert latest_step(broken) == 10
     train(broken, *arguments)
     assert_same_runs(broken, whole)
 
@@ -165,7 +170,7 @@ def plain_update(agent, data: Dataset, key, step, training: OfflineTraining):
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_a_compiled_chunk_is_a_plain_loop_of_updates(agent, data, held_out):
-    single = AGENTS[agent].build(jr.key(0), 2, 2, TRAINING.steps)
+    single = AGENTS[agent].build(jr.key(0), SPEC, TRAINING.steps)
     stacked = jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, single)
     keys = jr.split(jr.key(7), 1)
     each = []
@@ -174,7 +179,7 @@ def test_a_compiled_chunk_is_a_plain_loop_of_updates(agent, data, held_out):
         each.append(values)
     means = jax.tree.map(lambda *leaves: np.mean(leaves), *each)
     stacked, values = compile_updates(stacked, data, TRAINING, held_out)(stacked, keys, 10, 5)
-    assert values[offline.FINITE_UPDATES][0] == 5
+    assert values[FINITE_UPDATES][0] == 5
     for name, mean in means.items():
         np.testing.assert_allclose(values[name][0], mean, rtol=1e-4, err_msg=name)
     ours, theirs = (eqx.filter(end, eqx.is_inexact_array) for end in (take(stacked, 0), single))
@@ -183,7 +188,7 @@ def test_a_compiled_chunk_is_a_plain_loop_of_updates(agent, data, held_out):
 
 
 def test_no_key_is_used_twice():
-    init, updates = offline.seed_keys((0, 1))
+    init, updates = seed_keys((0, 1))
     step_keys = [make(key, step) for make in (offline._batch_key, offline._update_key)
                  for key in updates for step in range(3)]  # fmt: skip
     rows = {tuple(np.asarray(jr.key_data(key)).tolist()) for key in (*init, *updates, *step_keys)}
@@ -197,7 +202,7 @@ def command(run_root: Path, file: Path, *, seeds=("0",)) -> list[str]:
     return [
         *("train", "gcbc", MAZE, "--dataset", str(file), "--runs", str(run_root)),
         *("--episodes", "0", "--agent.hidden", "16", "--seeds", *seeds, "--steps", "1000"),
-        *("--training.chunk", "10", "--training.checkpoint-every", "20"),
+        *("--training.log-every", "10", "--training.checkpoint-every", "20"),
         *("--training.batch-size", "16", "--training.validation-batches", "1"),
     ]
 
@@ -328,7 +333,7 @@ def poisoned_file(tmp_path_factory) -> Path:
 def first_bad_step(seed: int, config, training: OfflineTraining, data: Dataset) -> int:
     """Find it the slow way: one update after another."""
     init, key = jr.split(jr.key(seed))
-    agent = config.build(init, 2, 2, training.steps)
+    agent = config.build(init, SPEC, training.steps)
     for step in range(training.steps):
         agent, values = plain_update(agent, data, key, jnp.asarray(step), training)
         if not np.isfinite([values["loss"], values["grad_norm"]]).all():
@@ -348,7 +353,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(poisoned_file, tmp_path):
     assert bad[other] > step, "another seed trains on past it"
     runs = folders(tmp_path, (other, seed))
     with pytest.raises(NonFiniteLossError) as caught:
-        train(runs, (other, seed), config, training, data, held_out)
+        train(runs, (other, seed), config, SPEC, training, data, held_out)
     message = str(caught.value)
     good = step // 5 * 5
     assert f"seed {seed}: the loss of step {step} is not finite" in message
@@ -358,12 +363,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(poisoned_file, tmp_path):
     assert "\n" not in message
     for run in runs:
         assert max(weights(run)) == good == metrics(run)[-1]["step"]
-        policy = load_agent(run, config, 2, 2, 60).policy
+        policy = load_agent(run, config, SPEC, 60).policy
         assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(policy)
                    if eqx.is_array(leaf))  # fmt: skip
     before = [weights(run) for run in runs], [run.metrics_file.read_bytes() for run in runs]
     with pytest.raises(NonFiniteLossError, match=f"step {step} is"):
-        train(runs, (other, seed), config, training, data, held_out)
+        train(runs, (other, seed), config, SPEC, training, data, held_out)
     assert before == ([weights(run) for run in runs],
                       [run.metrics_file.read_bytes() for run in runs])  # fmt: skip
 
@@ -390,7 +395,7 @@ def test_a_diverged_run_is_recorded_as_such(point_file, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    agent = AGENTS["gcbc"].build(jr.key(0), 2, 2, 10)
+    agent = AGENTS["gcbc"].build(jr.key(0), SPEC, 10)
     path = tmp_path_factory.mktemp("saved") / "step-00000010.safetensors"
     checkpoints.save(path, agent, step=10)
     return agent, path
@@ -398,11 +403,11 @@ def saved(tmp_path_factory):
 
 def test_a_checkpoint_holds_every_array(saved, tmp_path):
     agent, path = saved
-    other = AGENTS["gcbc"].build(jr.key(1), 2, 2, 10)
+    other = AGENTS["gcbc"].build(jr.key(1), SPEC, 10)
     loaded = checkpoints.load(path, other)
     assert eqx.tree_equal(loaded, agent)
     assert not eqx.tree_equal(other, agent)
-    shapes = eqx.filter_eval_shape(lambda: AGENTS["gcbc"].build(jr.key(1), 2, 2, 10))
+    shapes = eqx.filter_eval_shape(lambda: AGENTS["gcbc"].build(jr.key(1), SPEC, 10))
     assert eqx.tree_equal(checkpoints.load(path, shapes), agent)
     assert eqx.tree_equal(checkpoints.load(path, {"policy": None}), {"policy": None})
     for attempt in range(8):
@@ -423,16 +428,16 @@ def test_a_checkpoint_cut_short_is_named(left, saved, tmp_path):
 
 def test_what_does_not_fit_is_named(saved, tmp_path):
     _, path = saved
-    wider = GCBCConfig(hidden=(17,)).build(jr.key(0), 2, 2, 10)
+    wider = GCBCConfig(hidden=(17,)).build(jr.key(0), SPEC, 10)
     with pytest.raises(UserError, match=r"policy.layers\[0\].*float32\[.*needs float32\[.*17"):
         checkpoints.load(path, wider)
-    deeper = GCBCConfig(hidden=(16, 16)).build(jr.key(0), 2, 2, 10)
+    deeper = GCBCConfig(hidden=(16, 16)).build(jr.key(0), SPEC, 10)
     with pytest.raises(UserError, match=r"policy.layers"):
         checkpoints.load(path, deeper)
     with pytest.raises(UserError, match="no such checkpoint"):
         checkpoints.load(tmp_path / "none.safetensors", deeper)
     with pytest.raises(UserError, match="no checkpoint yet"):
-        load_agent(RunFolder(tmp_path), AGENTS["gcbc"], 2, 2, 10)
+        load_agent(RunFolder(tmp_path), AGENTS["gcbc"], SPEC, 10)
 
 
 # Values that make no sense
@@ -441,12 +446,15 @@ def test_what_does_not_fit_is_named(saved, tmp_path):
 @pytest.mark.parametrize(
     ("values", "word"),
     [
-        *(({name: 0}, name.replace("_", "-")) for name in ("steps", "batch_size", "chunk", "keep")),
-        ({"checkpoint_every": 1500}, "multiple of chunk"),
+        *(
+            ({name: 0}, name.replace("_", "-"))
+            for name in ("steps", "batch_size", "log_every", "keep")
+        ),
+        ({"checkpoint_every": 1500}, "multiple of log-every"),
         ({"checkpoint_every": 0}, "checkpoint-every"),
         ({"checkpoint_every": -1000}, "checkpoint-every"),
         ({"validation_batches": 0}, "validation-batches"),
-        ({"evaluate_every": 1500}, "multiple of chunk"),
+        ({"evaluate_every": 1500}, "multiple of log-every"),
         ({"evaluate_every": -1000}, "evaluate-every"),
     ],
 )
@@ -476,7 +484,7 @@ def test_evaluations_on_the_way_are_recorded_and_take_no_training_time(data, hel
         steps.append(int(agent.optimizer_state[1][0].count))
         return {"score": len(steps) / 10}
 
-    train([run], (0,), AGENTS["gcbc"], training, data, held_out, evaluate=evaluate)
+    train([run], (0,), AGENTS["gcbc"], SPEC, training, data, held_out, evaluate=evaluate)
     assert steps == [10, 20, 30]
     curve = run.read_curve()
     assert [(point["step"], point["score"]) for point in curve] == [(10, 0.1), (20, 0.2), (30, 0.3)]

@@ -212,6 +212,7 @@ def test_actions_keep_their_units(place, form):
 
 def refused(capsys, *words):
     """Return the one line by which a command is refused."""
+    capsys.readouterr()
     assert main([*map(str, words)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line

@@ -28,16 +28,22 @@ from nfrl.data import goal_replay as replay
 from nfrl.data.goal_replay import GoalReplay
 from nfrl.data.samplers import GoalBatch
 from nfrl.errors import UserError
+from nfrl.flows import RealNVPConfig
 from nfrl.reports.mazes import draw_maze_figures
 from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
+from nfrl.spec import Spec
 from nfrl.training import exploring
 from nfrl.training.exploring import ExploreTraining, evaluate, explore, load_explorer
-from nfrl.training.offline import NonFiniteLossError
+from nfrl.training.loop import NonFiniteLossError
 
 OBSERVATION, ACTION, BATCH = 4, 2, 64
 SMALL = NFUGSConfig(
-    blocks=1, channels=8, condition_dim=4, encoder=(16,), actor_hidden=(16,), goal_scale=5.0
+    flow=RealNVPConfig(blocks=1, channels=8),
+    condition_dim=4,
+    encoder=(16,),
+    actor_hidden=(16,),
+    goal_scale=5.0,
 )
 TINY = {
     "nf-ugs": SMALL,
@@ -81,7 +87,7 @@ encode = eqx.filter_jit(lambda encoder, inputs: jax.vmap(encoder)(inputs))
 
 
 def build(config, key):
-    return config.build(key, OBSERVATION, ACTION)
+    return config.build(key, Spec.vectors(OBSERVATION, ACTION), 0)
 
 
 def arrays_of(tree):
@@ -352,8 +358,7 @@ def test_the_estimate_is_right():
     begins = jnp.zeros(actions.shape[:2], bool)
     buffer = replay.insert(buffer, observations, actions, begins)
     config = NFUGSConfig(
-        blocks=3,
-        channels=24,
+        flow=RealNVPConfig(blocks=3, channels=24),
         condition_dim=16,
         encoder=(64, 64),
         actor_hidden=(4,),
@@ -413,7 +418,7 @@ TRAINING = ExploreTraining(
     prefill=10,
     candidates=8,
     evaluation_episodes=2,
-    chunk=5,
+    log_every=5,
     checkpoint_every=5,
     keep=9,
 )
@@ -481,7 +486,7 @@ def test_resume_is_equal_to_the_bit(whole, tmp_path):
 def test_ctrl_c_saves_what_was_done_and_loses_nothing(tmp_path):
     """Between checkpoints; and the last chunk may be short."""
     training = dataclasses.replace(
-        TRAINING, environment_steps=260, chunk=4, checkpoint_every=12, batch_size=8
+        TRAINING, environment_steps=260, log_every=4, checkpoint_every=12, batch_size=8
     )
     common = ((0,), TINY["crl-minmax"], training, HALL_MAZE)
     whole, stopped = folders(tmp_path / "whole", (0,)), folders(tmp_path / "stopped", (0,))

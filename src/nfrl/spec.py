@@ -120,17 +120,18 @@ class Spec:
         """Width of an action."""
         return self.action.dim
 
-    def flat(self, observation: Any) -> NDArray[np.float32]:
+    def flat(self, observation: Any, what: str = "an observation") -> NDArray[np.float32]:
         """Lay one observation out as a vector.
 
         Args:
             observation: The vector itself, or a mapping with an array for each name.
+            what: What to call it where it is refused.
 
         Raises:
             ValueError: An array is missing, or has another shape.
         """
         if not isinstance(observation, Mapping):
-            return _checked("an observation", observation, (self.observation_dim,))
+            return _checked(what, observation, (self.observation_dim,))
         parts: Sequence[NDArray] = [
             _checked(name, self._get(observation, name), array.shape).reshape(-1)
             for name, array in self.observation.items()

@@ -1,5 +1,6 @@
 """An agent that acts in one environment: what a robot's loop calls once a step."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nfrl.acting.acting import batched_policy
+from nfrl.agents import configs
+from nfrl.agents.parts.optimization import without_optimizer
 from nfrl.errors import UserError
+from nfrl.files import write_json
 from nfrl.interfaces.agent import Agent, AgentConfig
+from nfrl.runs import checkpoints
 from nfrl.spec import Spec
+
+SCHEMA = 1
+"""The version of policy.json."""
+DESCRIPTION, WEIGHTS = "policy.json", "policy.safetensors"
+"""A saved policy's files."""
 
 
 class Policy:
@@ -116,9 +126,19 @@ class Policy:
         Raises:
             UserError: The disk is full, or the folder cannot be written.
         """
-        from nfrl.acting import saving  # which reads policies, too
-
-        return saving.save(self, path)
+        path = Path(path).expanduser()
+        checkpoints.save(path / WEIGHTS, without_optimizer(self.agent), step=self.steps)
+        write_json(
+            path / DESCRIPTION,
+            {
+                "schema": SCHEMA,
+                "agent": self.name,
+                "config": configs.to_json(self.config),
+                "spec": dataclasses.asdict(self.spec),
+                "steps": self.steps,
+            },
+        )
+        return path
 
     def _inputs(self, observation: Any, goal: Any) -> tuple[NDArray, NDArray]:
         """Return the observation and the goal as vectors."""
@@ -136,7 +156,7 @@ class Policy:
             target = np.zeros_like(state)
             target[list(columns)] = goal
             return state, target
-        return state, self.spec.flat(goal)
+        return state, self.spec.flat(goal, "a goal")
 
 
 @eqx.filter_jit

@@ -4,7 +4,6 @@ policy.json          the agent's name and configuration, what it observes and do
 policy.safetensors   its weights
 """
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,47 +11,21 @@ from typing import Any
 import cattrs
 import jax.random as jr
 
-from nfrl.acting.policy import Policy
+from nfrl.acting.policy import DESCRIPTION, SCHEMA, WEIGHTS, Policy
 from nfrl.agents import configs
 from nfrl.agents.parts.optimization import without_optimizer
 from nfrl.errors import UserError
-from nfrl.files import write_json
 from nfrl.runs import checkpoints
 from nfrl.spec import Spec
-
-SCHEMA = 1
-"""The version of policy.json."""
-_DESCRIPTION, _WEIGHTS = "policy.json", "policy.safetensors"
 
 
 def is_policy(path: Path) -> bool:
     """Whether a folder holds a saved policy."""
-    return (path / _DESCRIPTION).is_file()
-
-
-def save(policy: Policy, path: Path | str) -> Path:
-    """Write a policy to a folder; return it.
-
-    Raises:
-        UserError: The disk is full, or the folder cannot be written.
-    """
-    path = Path(path).expanduser()
-    checkpoints.save(path / _WEIGHTS, without_optimizer(policy.agent), step=policy.steps)
-    write_json(
-        path / _DESCRIPTION,
-        {
-            "schema": SCHEMA,
-            "agent": policy.name,
-            "config": configs.to_json(policy.config),
-            "spec": dataclasses.asdict(policy.spec),
-            "steps": policy.steps,
-        },
-    )
-    return path
+    return (path / DESCRIPTION).is_file()
 
 
 def load(path: Path | str, *, seed: int = 0) -> Policy:
-    """Read a policy that :func:`save` wrote.
+    """Read a policy that :meth:`Policy.save` wrote.
 
     Args:
         path: Its folder.
@@ -62,15 +35,15 @@ def load(path: Path | str, *, seed: int = 0) -> Policy:
         UserError: Something is missing or damaged, or made by a newer version.
     """
     path = Path(path).expanduser()
-    found = _read(path / _DESCRIPTION)
+    found = _read(path / DESCRIPTION)
     try:
         name, steps = found["agent"], int(found["steps"])
         config = configs.from_json(name, found["config"])
         spec = cattrs.structure(found["spec"], Spec)
     except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
-        raise UserError(f"{path / _DESCRIPTION} does not describe a policy: {error!r}") from error
+        raise UserError(f"{path / DESCRIPTION} does not describe a policy: {error!r}") from error
     like = checkpoints.outline(lambda: without_optimizer(config.build(jr.key(0), spec, steps)))
-    agent = checkpoints.load(path / _WEIGHTS, like)
+    agent = checkpoints.load(path / WEIGHTS, like)
     return Policy(agent, config, name, spec, steps=steps, seed=seed)
 
 

@@ -16,6 +16,7 @@ from nfrl.agents.nf_bc import NFBCConfig
 from nfrl.agents.nf_gcbc import NFGCBCConfig
 from nfrl.agents.nf_rlbc import NFRLBCConfig
 from nfrl.agents.nf_ugs import NFUGSConfig
+from nfrl.agents.nf_waypoints import NFWaypointsConfig
 from nfrl.agents.rebrac import ReBRACConfig
 from nfrl.agents.wrappers.chunked import Chunk
 from nfrl.agents.wrappers.options import AgentOptions, GoalOptions
@@ -41,6 +42,7 @@ __all__ = [
     "NFGCBCConfig",
     "NFRLBCConfig",
     "NFUGSConfig",
+    "NFWaypointsConfig",
     "ReBRACConfig",
     "ShowGoals",
     "Standardize",

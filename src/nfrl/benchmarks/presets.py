@@ -20,6 +20,7 @@ from nfrl.agents import (
     NFGCBCConfig,
     NFRLBCConfig,
     NFUGSConfig,
+    NFWaypointsConfig,
     ReBRACConfig,
     agents_that,
 )
@@ -183,6 +184,14 @@ FAR_SIGHTED_BUDGETS = {
     _SCENE: Budget(200_000, 500),
     _DOUBLE: Budget(100_000, None),
 }
+# Plans of waypoints: in mazes over the graph of places; an arm's shows where the gripper is and
+# whether it is open (columns 12 to 14 and 17), closer together, with learned values.
+WAYPOINTS_STEPS = 60_000
+WAYPOINTS_ARM: dict[str, Any] = {
+    "values": "learned",
+    "steps_ahead": 15,
+    "shown_columns": (12, 13, 14, 17),
+}
 # In mazes a position's tens stand beside a joint's tenths. Single-seed trials of the flow on
 # antmaze-medium-stitch: docs/ants.md.
 LAPTOP_ANTMAZE = {"standardize": True}
@@ -193,6 +202,8 @@ def find_preset(name: str, agent: str, config: Any, task: Task) -> Preset | None
     """Return a preset's values for an agent on a task; None for an agent of another package."""
     if agent in ("nf-ugs", "crl-oracle", "crl-uniform", "crl-minmax"):
         return _exploring(name, agent, config)
+    if agent == "nf-waypoints":
+        return _waypoints(name, config, task)
     if agent not in LAPTOP_AGENTS:
         return None
     if name == "paper":
@@ -205,6 +216,17 @@ def find_preset(name: str, agent: str, config: Any, task: Task) -> Preset | None
     budget = LAPTOP_BUDGETS.get(task.dataset, Budget())
     training = OfflineTraining(steps=budget.steps, checkpoint_every=10_000)
     return Preset(laptop, LAPTOP_OFFLINE_RL if task.rewards else training, budget.episodes)
+
+
+def _waypoints(name: str, config: NFWaypointsConfig, task: Task) -> Preset:
+    if name != "laptop":
+        raise UserError(f"nf-waypoints is ours and in no paper: it has no preset {name}")
+    values: dict[str, Any] = {"goal_columns": task.goal_columns}
+    if "maze" not in task.tags:  # places cannot be told apart by distance alone: see docs
+        values |= WAYPOINTS_ARM
+    budget = LAPTOP_BUDGETS.get(task.dataset, Budget(episodes=None))
+    training = OfflineTraining(steps=WAYPOINTS_STEPS, checkpoint_every=10_000)
+    return Preset(dataclasses.replace(config, **values), training, budget.episodes)
 
 
 def _far_sighted(laptop: Any, agent: str, task: Task) -> Preset:

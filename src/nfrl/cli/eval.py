@@ -20,8 +20,6 @@ from nfrl.experiment.load import load_trained
 from nfrl.experiment.own import own_task
 from nfrl.experiment.scoring import score
 from nfrl.files import write_atomically, write_json
-from nfrl.reports.confidence import confidence as draw
-from nfrl.reports.style import png
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.provenance import provenance
 from nfrl.training.seeds import latest_step
@@ -153,6 +151,10 @@ def _changed(experiment: Experiment, words: Sequence[str], variant: str) -> Expe
 
 
 def _measure_confidence(experiment: Experiment, folder: RunFolder, agent: Any) -> None:
+    # Imported here: it draws, which an evaluation does not need.
+    from nfrl.reports.confidence import confidence as draw
+    from nfrl.reports.style import png
+
     found = measure(agent, load_data(experiment)[1], jr.key(folder.read_config()["seed"]))
     figure = draw(
         f"{experiment.agent}, {experiment.task.name}", found.familiar, found.unfamiliar, found.auc

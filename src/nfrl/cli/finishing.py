@@ -8,7 +8,6 @@ from nfrl import registry
 from nfrl.data.load import Data
 from nfrl.experiment.config import Experiment
 from nfrl.experiment.run import run as run_experiment
-from nfrl.reports.mazes import draw_maze_figures
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.records import Record, append_record
 from nfrl.training.loop import NonFiniteLossError
@@ -57,6 +56,9 @@ def finish(
             append_record(record, result)
         drawn = ""
         if experiment.explores:
+            # Imported here: it draws, which the other agents' runs do not need.
+            from nfrl.reports.mazes import draw_maze_figures
+
             figures = folder.path / "figures"
             draw_maze_figures(folder.path, figures)
             drawn = f"; maps in {figures}"
@@ -72,7 +74,7 @@ def describe(result: Record) -> str:
     task = registry.mappings("tasks").get(result.task)
     paper = task and task.published.get(result.agent)
     beside = f"; the paper: {paper:.3f}" if paper is not None else ""
-    if result.family == "exploration":
+    if result.environment_steps is not None:
         return (
             f"success {result.score:.3f} (within 2 units {result.success_easy:.3f}, far goals "
             f"{result.success_hard:.3f}); {result.coverage:.0%} of the cells seen after "

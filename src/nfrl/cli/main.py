@@ -18,6 +18,18 @@ COMMANDS = {
     "report": "tables, figures and one HTML page from runs or records",
     "bench": "measure speed; hold agents against known densities",
 }
+EXTRA_OF = {
+    "ogbench": "ogbench",
+    "mujoco": "ogbench",
+    "gymnasium": "ogbench",
+    "matplotlib": "ogbench",
+    "imageio": "ogbench",
+    "gym_pusht": "imitation",
+    "pymunk": "imitation",
+    "gymnasium_robotics": "imitation",
+    "brax": "online",
+}
+"""The extra that brings a package which `pip install nfrl` alone does not."""
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -45,6 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         importlib.import_module(f"nfrl.cli.{name}").run(rest)
     except UserError as error:
         print(f"nfrl: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except ModuleNotFoundError as error:
+        extra = EXTRA_OF.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(
+            f"nfrl: nfrl {name} needs the package {error.name}: pip install 'nfrl[{extra}]'",
+            file=sys.stderr,
+        )
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

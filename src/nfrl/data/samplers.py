@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from nfrl.data.dataset import Dataset
 
@@ -36,6 +36,22 @@ class GoalBatch(NamedTuple):
     observations: Float[Array, "batch observation"]
     actions: Float[Array, "batch action"]
     goals: Float[Array, "batch observation"]
+
+
+class WaypointBatch(NamedTuple):
+    """A batch of (s, a, s') with later states of the same trajectory to plan and to act towards.
+
+    ``waypoints`` are k steps later, ``near_waypoints`` 1 to k steps, both no later than the
+    trajectory's end. ``reached`` says whether the goal is the state itself.
+    """
+
+    observations: Float[Array, "batch observation"]
+    actions: Float[Array, "batch action"]
+    next_observations: Float[Array, "batch observation"]
+    goals: Float[Array, "batch observation"]
+    reached: Bool[Array, " batch"]
+    waypoints: Float[Array, "batch observation"]
+    near_waypoints: Float[Array, "batch observation"]
 
 
 class ChunkBatch(NamedTuple):
@@ -135,6 +151,48 @@ def sample_goals(
     steps = jnp.minimum(rows[:, None] + jnp.arange(chunk), dataset.last[rows, None] - 1)
     actions = dataset.actions[steps].reshape(batch_size, -1)
     return GoalBatch(dataset.observations[rows], actions, dataset.observations[goals])
+
+
+def sample_waypoints(
+    dataset: Dataset,
+    key: PRNGKeyArray,
+    batch_size: int,
+    *,
+    steps_ahead: int,
+    discount: float,
+    same: float,
+    random: float,
+) -> WaypointBatch:
+    """Draw transitions with waypoints, and with goals for a value of places.
+
+    Args:
+        dataset: Where to draw from.
+        key: Random key.
+        batch_size: How many.
+        steps_ahead: k.
+        discount: gamma of the goals that are later in the trajectory, as in :func:`sample_goals`.
+        same: Share of the goals that are the state itself.
+        random: Share of them that are any state of a transition of the data.
+    """
+    row_key, goal_key, random_key, kind_key, near_key = jr.split(key, 5)
+    rows = _rows(dataset, row_key, batch_size)
+    last = dataset.last[rows]
+    delta = jr.geometric(goal_key, 1 - discount, (batch_size,), dtype=jnp.int32)
+    later = rows + jnp.minimum(delta, last - rows)
+    kind = jr.uniform(kind_key, (batch_size,))
+    others = _rows(dataset, random_key, batch_size)
+    goals = jnp.where(kind < same, rows, jnp.where(kind < same + random, others, later))
+    near = jr.randint(near_key, (batch_size,), 1, steps_ahead + 1)
+    observations = dataset.observations
+    return WaypointBatch(
+        observations[rows],
+        dataset.actions[rows],
+        observations[rows + 1],
+        observations[goals],
+        goals == rows,
+        observations[jnp.minimum(rows + steps_ahead, last)],
+        observations[jnp.minimum(rows + near, last)],
+    )
 
 
 def sample_chunks(

@@ -217,7 +217,7 @@ class Adapter:
 
 def _number(value: Any, otherwise: float) -> float:
     """Return a number as it is; what others call "score" or "mode" may be anything."""
-    return float(value) if isinstance(value, int | float | np.number) else otherwise
+    return float(value) if isinstance(value, (int, float, np.number)) else otherwise
 
 
 def _numbers(value: Any) -> NDArray[np.float32]:

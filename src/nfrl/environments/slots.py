@@ -137,7 +137,8 @@ def make_slots(
 
     Mazes are built anew for each (10 ms). Compiling one of OGBench's manipulation environments
     takes most of a second and its model 63 MB, nearly all of it meshes and textures that never
-    change; so one is compiled, and the others are copies of all but the model.
+    change; so one is compiled, and the others are copies of all but the model. Those that observe
+    pixels hold a graphics context, which cannot be copied.
 
     Args:
         indices: Their numbers in the pool, on which nothing depends.
@@ -166,7 +167,9 @@ def make_slots(
         if isinstance(getattr(type(first), "action_space", None), property):
             # The property makes a new, unseeded space at every look; resets draw from it.
             type(first).action_space = space
-        model = first._model
+        if getattr(first, "_renderer", None) is None:  # one that observes pixels has one by now
+            model = first._model
+    if model is not None:
         others = (_twin(first) for _ in indices[1:])
     else:
         others = (make_environment(environment, pictures=every > 0) for _ in indices[1:])

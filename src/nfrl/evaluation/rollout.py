@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -88,7 +89,7 @@ def evaluate(
     final_scores, max_scores = np.full((2, *shape), np.nan)
     modes = np.full(shape, -1)
     goal_xy = np.zeros((*shape, 2), np.float32)
-    paths = _Paths(shape, task.horizon) if record_xy else None
+    paths = _Paths(shape, task.horizon, task.place_columns) if record_xy else None
     row = {task_id: index for index, task_id in enumerate(chosen)}
     schedule = [Episode(task_id, index) for index in range(episodes) for task_id in chosen]
 
@@ -103,8 +104,7 @@ def evaluate(
         for event in play(pool, task, policy, schedule):
             place = row[event.episode.task_id], event.episode.index
             if paths is not None:
-                xy = pool.observations[event.slot, list(task.place_columns)]
-                paths.add(place, event.time, xy, event.ended)
+                paths.add(place, event.time, pool.observations[event.slot], event.ended)
             if event.time == 0:
                 goal_xy[place] = pool.goal_xy[event.slot]
             successes[place] |= event.success
@@ -117,7 +117,8 @@ def evaluate(
                 modes[place] = pool.modes[event.slot]
             count.add(event)
         end = time.perf_counter()
-    says_score = not np.isnan(max_scores).all()
+    # Where all have failed before they were told their scores, these are zeros, not unknown.
+    says_score = not np.isnan(max_scores).all() or (task.scored_by == "score" and failed.all())
     successes[failed] = False
     returns[failed] = np.nan
     final_scores[failed] = 0.0
@@ -157,8 +158,7 @@ class Episode:
         return self.index * task.goals + self.task_id - 1
 
 
-@dataclasses.dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """What a round brought for one slot: an episode's first observation or its next.
 
     Attributes:
@@ -282,13 +282,16 @@ class Count:
 class _Paths:
     """Where it went: at most about ``points`` places an episode, the last one included."""
 
-    def __init__(self, shape: tuple[int, int], horizon: int, points: int = 200):
+    def __init__(
+        self, shape: tuple[int, int], horizon: int, columns: Sequence[int], points: int = 200
+    ):
+        self._columns = list(columns)
         self._every = -(-horizon // points)
         self._xy = np.full((*shape, -(-horizon // self._every) + 1, 2), np.nan, np.float32)
 
-    def add(self, place: tuple[int, int], time: int, xy: np.ndarray, ended: bool) -> None:
+    def add(self, place: tuple[int, int], time: int, observation: np.ndarray, ended: bool) -> None:
         if ended or time % self._every == 0:
-            self._xy[(*place, -(-time // self._every))] = xy
+            self._xy[(*place, -(-time // self._every))] = observation[self._columns]
 
     def trimmed(self) -> np.ndarray:
         used = np.isfinite(self._xy).any(axis=(0, 1, 3)).sum()

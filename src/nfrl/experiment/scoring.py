@@ -253,11 +253,12 @@ def _scores(experiment: Experiment, evaluation: Evaluation | None) -> dict[str, 
         }
     if by != "success":
         scores["success"] = round(evaluation.score, 4)
-    if evaluation.returns is not None:
+    if evaluation.returns is not None and np.isfinite(evaluation.returns).any():
+        gathered = evaluation.measured("return")
         scores |= {
-            "mean_return": round(float(evaluation.mean_return or 0.0), 4),
-            "returns": rounded(np.nanmean(evaluation.returns, axis=1)),
-            "return_interval": rounded(evaluation.mean_return_interval or ()),
+            "mean_return": round(gathered.score, 4),
+            "returns": rounded(gathered.by_goal),
+            "return_interval": rounded(gathered.interval),
         }
     return scores
 

@@ -1,5 +1,7 @@
 """Sampling nearer the modes: latents of less spread, as Glow does (Kingma and Dhariwal, 2018)."""
 
+from typing import Any
+
 from flowjax.distributions import AbstractDistribution, AbstractTransformed
 from jaxtyping import Array, Float, PRNGKeyArray
 from paramax import unwrap
@@ -31,5 +33,6 @@ def sample_at(
         return flow.sample(key, (), condition)
     if not isinstance(flow, AbstractTransformed):
         raise ValueError(f"{type(flow).__name__} has no latents for a temperature to multiply")
-    flow = unwrap(flow)  # as its own methods do; flows of flowjax's keep their weights wrapped
-    return flow.bijection.transform(temperature * flow.base_dist.sample(key), condition)
+    # As its own methods do: flows of flowjax keep their weights wrapped.
+    unwrapped: Any = unwrap(flow)
+    return unwrapped.bijection.transform(temperature * unwrapped.base_dist.sample(key), condition)

@@ -11,7 +11,7 @@ drawn as often as h.
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -25,12 +25,14 @@ from nfrl.agents.parts.optimization import mean_metrics
 from nfrl.data.dataset import Dataset
 from nfrl.data.experience import Experience, Replay, add, empty_replay, sample
 from nfrl.data.samplers import Transitions
-from nfrl.environments.rewarded import RewardedEnvironment, Step
 from nfrl.errors import UserError
 from nfrl.interfaces.agent import Agent
 from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
 from nfrl.training.loop import Line, NonFiniteLossError, Report, last_checkpoint, loop, spans_of
+
+if TYPE_CHECKING:  # which imports simulators, and training from data alone needs none
+    from nfrl.environments.rewarded import RewardedEnvironment, Step
 
 ROLLOUT = 20
 """Environment steps, and as many updates, between two calls of the compiled updates."""
@@ -65,7 +67,7 @@ class OnlineTraining:
 def go_online(
     run: RunFolder,
     agent: Agent,
-    environment: RewardedEnvironment,
+    environment: "RewardedEnvironment",
     dataset: Dataset,
     training: OnlineTraining,
     *,
@@ -247,7 +249,7 @@ class _Tally:
 
 def _roll_out(
     act: Act,
-    environment: RewardedEnvironment,
+    environment: "RewardedEnvironment",
     observation: np.ndarray,
     first: int,
     tally: _Tally,
@@ -268,8 +270,8 @@ def _roll_out(
 
 
 def _execute(
-    environment: RewardedEnvironment, actions: np.ndarray, discount: float, tally: _Tally
-) -> Step:
+    environment: "RewardedEnvironment", actions: np.ndarray, discount: float, tally: _Tally
+) -> "Step":
     """Take actions until one ends an episode; return them as one step.
 
     Rewards and mask are as :func:`nfrl.data.samplers.sample_chunk_transitions` makes them.

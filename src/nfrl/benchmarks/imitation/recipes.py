@@ -16,7 +16,7 @@ def _planned(
 ) -> Recipe:
     return Recipe(
         name=name,
-        environment=f"nfrl.benchmarks.imitation:{environment}",
+        environment=f"nfrl.benchmarks.imitation.environments:{environment}",
         collector=f"nfrl.benchmarks.imitation.{collector}",
         kind="planned",
         episodes=500,

@@ -16,7 +16,7 @@ def _task(
     return Task(
         name=name,
         family="imitation",
-        environment=f"nfrl.benchmarks.imitation:{environment}",
+        environment=f"nfrl.benchmarks.imitation.environments:{environment}",
         discount=1.0,
         horizon=horizon,
         goals=1,

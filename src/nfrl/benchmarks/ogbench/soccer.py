@@ -14,6 +14,7 @@ from nfrl.environments.episode import Episode, EpisodeRecorder, open_environment
 
 # Where the numbers of the ant stand in an observation: positions, then velocities; the ball's
 # seven positions lie between them, its six velocities at the end.
+QUATERNION = slice(3, 7)
 JOINTS, VELOCITIES, BALL_ROTATION_ON = slice(2, 15), slice(22, 36), slice(17, None)
 
 DRIBBLE_DISTANCE = 2.0  # Nearer than this to the ball, the ant dribbles.
@@ -78,6 +79,11 @@ class SoccerCollector:
         return recorder.episode()
 
     def _walk(self, observation: NDArray, goal: NDArray) -> NDArray:
+        if observation[QUATERNION][0] < 0:
+            # q and -q are the same turn. The walker has seen only w >= 0; dribbling turns the ant
+            # round by more than a circle, after which the other sign would stop it.
+            observation = observation.copy()
+            observation[QUATERNION] *= -1
         position = observation[:2]
         next_stop = goal if self._is_open else self._maze.subgoal(position, goal)
         direction = unit(next_stop - position)

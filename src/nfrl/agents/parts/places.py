@@ -1,0 +1,136 @@
+"""A graph over the places that the data have been at: how many steps lie between any two.
+
+Places are the columns of an observation that decide success, such as x and y. Landmarks are places
+spread over the data; an edge says that some trajectory went from near one landmark to near another
+in so many steps. Shortest paths join pieces of different trajectories, and, unlike a smooth value
+network of x and y, never lead through a wall.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from paramax import NonTrainable
+
+NEAREST = 3
+"""Landmarks that a place is told by."""
+EDGE_COST = 3.0
+"""Steps added to every edge: a path of many short edges counts as longer than one of few, since
+each edge may begin anywhere near its landmark."""
+FAR = 1e5
+"""Steps between landmarks that no path joins."""
+
+
+class PlaceGraph(eqx.Module):
+    """Landmarks, the steps between any two, and how many steps a unit of distance takes."""
+
+    _landmarks: NonTrainable[Float[Array, "landmarks place"]]
+    _steps: NonTrainable[Float[Array, "landmarks landmarks"]]
+    _steps_per_unit: NonTrainable[Float[Array, ""]]
+
+    @classmethod
+    def empty(cls, landmarks: int, width: int) -> "PlaceGraph":
+        """Return a graph of this shape, to load a saved one into."""
+        return cls(
+            NonTrainable(jnp.zeros((landmarks, width))),
+            NonTrainable(jnp.zeros((landmarks, landmarks))),
+            NonTrainable(jnp.zeros(())),
+        )
+
+    @classmethod
+    def of(
+        cls,
+        places: Float[np.ndarray, "rows place"],
+        last: Int[np.ndarray, " rows"],
+        *,
+        landmarks: int,
+        reach: int,
+    ) -> "PlaceGraph":
+        """Build the graph of a data set.
+
+        Args:
+            places: Where each row is.
+            last: For each row, the index of its trajectory's last row.
+            landmarks: How many; at most as many as there are distinct places.
+            reach: The longest edge, in steps.
+        """
+        places = np.asarray(places, np.float32)
+        chosen = spread(places, landmarks)
+        nearest = _nearest(places, chosen)
+        steps = np.full((landmarks, landmarks), FAR, np.float32)
+        np.fill_diagonal(steps, 0.0)
+        rows = np.arange(len(places))
+        for length in _edge_lengths(reach):
+            begins = rows[rows + length <= last]
+            pairs = nearest[begins], nearest[begins + length]
+            np.minimum.at(steps, pairs, np.float32(length + EDGE_COST))
+        for middle in range(landmarks):  # Floyd and Warshall
+            np.minimum(steps, steps[:, middle, None] + steps[None, middle], out=steps)
+        begins = rows[rows + reach <= last]
+        moved = np.linalg.norm(places[begins + reach] - places[begins], axis=1)
+        speed = max(float(np.quantile(moved, 0.9)) / reach, 1e-6)
+        return cls(
+            NonTrainable(jnp.asarray(chosen)),
+            NonTrainable(jnp.asarray(steps)),
+            NonTrainable(jnp.asarray(1 / speed, jnp.float32)),
+        )
+
+    def steps_between(
+        self, places: Float[Array, "places place"], goal: Float[Array, " place"]
+    ) -> Float[Array, " places"]:
+        """Return about how many steps lie between places and a goal; ``FAR`` where no path is."""
+        landmarks, steps = self._landmarks.tree, self._steps.tree
+        to_goal = self._approach(goal)
+        index = jax.lax.top_k(-to_goal, NEAREST)[1]
+        from_landmark = (steps[:, index] + to_goal[index]).min(1)
+
+        def one(place: Array) -> Array:
+            here = self._approach(place)
+            near = jax.lax.top_k(-here, NEAREST)[1]
+            return (here[near] + from_landmark[near]).min()
+
+        direct = self._steps_per_unit.tree * jnp.linalg.norm(places - goal, axis=-1)
+        gap = self._steps_per_unit.tree * jnp.linalg.norm(landmarks[index[0]] - goal)
+        through = jax.vmap(one)(places)
+        # Nearer to the goal than its landmarks are, the straight way is the shorter one.
+        return jnp.where(direct <= gap, direct, through)
+
+    def _approach(self, place: Float[Array, " place"]) -> Float[Array, " landmarks"]:
+        """Return the steps to every landmark as the crow flies."""
+        return self._steps_per_unit.tree * jnp.linalg.norm(self._landmarks.tree - place, axis=-1)
+
+
+def spread(
+    places: Float[np.ndarray, "rows place"], count: int, *, considered: int = 20_000
+) -> Float[np.ndarray, "count place"]:
+    """Choose places that are far from each other: each is the farthest from those before it.
+
+    Args:
+        places: All of them.
+        count: How many to choose.
+        considered: Of how many, evenly spread over the rows.
+    """
+    pool = places[np.linspace(0, len(places) - 1, min(considered, len(places))).astype(int)]
+    chosen = np.empty((count, places.shape[1]), np.float32)
+    chosen[0] = pool[0]
+    distance = np.full(len(pool), np.inf, np.float32)
+    for i in range(1, count):
+        distance = np.minimum(distance, np.square(pool - chosen[i - 1]).sum(1))
+        chosen[i] = pool[int(distance.argmax())]
+    return chosen
+
+
+def _nearest(places: np.ndarray, landmarks: np.ndarray, at_once: int = 50_000) -> np.ndarray:
+    """Return the index of the landmark nearest to each place."""
+    squares = np.square(landmarks).sum(1)
+    parts = [
+        (squares - 2 * places[i : i + at_once] @ landmarks.T).argmin(1)
+        for i in range(0, len(places), at_once)
+    ]
+    return np.concatenate(parts)
+
+
+def _edge_lengths(reach: int) -> list[int]:
+    """Return the lengths of edges, in steps: the reach, and shorter ones."""
+    return sorted({max(reach * part // 5, 1) for part in (1, 2, 3, 4, 5)})

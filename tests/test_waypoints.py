@@ -1,0 +1,195 @@
+"""Plans of waypoints: the graph of places, its samples, and an agent that goes where it plans."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from nfrl.agents import NFWaypointsConfig
+from nfrl.agents.parts.optimization import AdamW
+from nfrl.agents.parts.places import FAR, PlaceGraph, spread
+from nfrl.data.dataset import Dataset
+from nfrl.data.samplers import sample_waypoints
+from nfrl.errors import UserError
+from nfrl.flows import RealNVPConfig
+from nfrl.spec import Spec
+
+SMALL = NFWaypointsConfig(
+    goal_columns=(0, 1),
+    steps_ahead=5,
+    landmarks=40,
+    candidates=16,
+    flow=RealNVPConfig(2, 16),
+    encoder=(32,),
+    condition_dim=16,
+    prior=RealNVPConfig(2, 16),
+    prior_encoder=(32,),
+    prior_condition_dim=16,
+    value_hidden=(16,),
+    optimizer=AdamW(learning_rate=3e-3, warmup_steps=10),
+    plan_optimizer=AdamW(learning_rate=3e-3, warmup_steps=10),
+)
+SPEC = Spec.vectors(4, 2)
+
+
+def around_the_wall(walks=40, seed=0):
+    """Walks through a U: from (0, 0) along x to (3, 0), up to (3, 1), back to (0, 1), and back."""
+    rng = np.random.default_rng(seed)
+    corners = np.array([[0, 0], [3, 0], [3, 1], [0, 1]], float)
+    lengths = np.linalg.norm(np.diff(corners, axis=0), axis=1).cumsum()
+    observations, actions, terminals = [], [], []
+    for walk in range(walks):
+        along = np.arange(0, lengths[-1], 0.1)
+        if walk % 2:
+            along = along[::-1]
+        path = np.stack(
+            [np.interp(along, [0, *lengths], corners[:, axis]) for axis in range(2)], axis=1
+        )
+        path += 0.02 * rng.normal(size=path.shape)
+        moves = np.diff(path, axis=0, append=path[-1:]) / 0.1
+        observations.append(np.concatenate([path, rng.normal(size=path.shape)], axis=1))
+        actions.append(np.clip(moves, -1, 1))
+        terminals.append(np.arange(len(path)) == len(path) - 1)
+    return Dataset.from_arrays(*map(np.concatenate, (observations, actions, terminals)))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return around_the_wall()
+
+
+@pytest.fixture(scope="module")
+def graph(data):
+    places = np.asarray(data.observations)[:, :2]
+    return PlaceGraph.of(places, np.asarray(data.last), landmarks=60, reach=5)
+
+
+def test_steps_lead_round_a_wall_and_not_through_it(graph):
+    goal = jnp.array([0.0, 1.0])
+    starts = jnp.array([[0.0, 0.0], [3.0, 0.5], [1.0, 1.0], [0.0, 1.0]])
+    below, corner, near, there = graph.steps_between(starts, goal)
+    assert below > corner > near > there
+    # As the crow flies the first is the nearest but one; along the U it is 70 steps away.
+    assert below > 60
+    assert there < 3
+
+
+def test_steps_are_about_as_many_as_a_walk_takes(graph):
+    steps = graph.steps_between(jnp.array([[1.0, 0.0]]), jnp.array([2.5, 0.0]))[0]
+    assert 10 <= steps <= 40  # a walk takes 15; every edge counts a few steps more
+
+
+def test_paths_join_pieces_of_different_trajectories():
+    line = np.arange(0, 1, 0.1)
+    first, second = (np.stack([line + shift, 0 * line], axis=1) for shift in (0.0, 0.9))
+    places = np.concatenate([first, second]).astype(np.float32)
+    last = np.repeat([9, 19], 10)
+    graph = PlaceGraph.of(places, last, landmarks=12, reach=3)
+    forth, back = (
+        graph.steps_between(jnp.array([a]), jnp.array(b))[0]
+        for a, b in (([0.0, 0.0], [1.8, 0.0]), ([1.8, 0.0], [0.0, 0.0]))
+    )
+    assert forth < 60
+    assert back > FAR / 2  # nobody ever went back
+
+
+def test_landmarks_are_spread_over_the_places():
+    rng = np.random.default_rng(0)
+    places = np.concatenate([rng.normal(size=(5000, 2)) * 0.01, rng.uniform(-1, 1, (200, 2))])
+    chosen = spread(places.astype(np.float32), 50)
+    distances = np.linalg.norm(chosen[:, None] - chosen[None], axis=-1) + 10 * np.eye(50)
+    assert distances.min() > 0.1
+
+
+def test_waypoints_are_later_states_of_the_same_trajectory(data):
+    batch = sample_waypoints(
+        data, jr.key(0), 4000, steps_ahead=5, discount=0.9, same=0.2, random=0.3
+    )
+    rows = {tuple(row): i for i, row in enumerate(np.asarray(data.observations))}
+    index = {
+        name: np.array([rows[tuple(row)] for row in np.asarray(getattr(batch, name))])
+        for name in ("observations", "next_observations", "waypoints", "near_waypoints", "goals")
+    }
+    here, last = index["observations"], np.asarray(data.last)[index["observations"]]
+    assert (index["next_observations"] == here + 1).all()
+    assert (index["waypoints"] == np.minimum(here + 5, last)).all()
+    ahead = index["near_waypoints"] - here
+    assert ahead.min() == 1
+    assert ahead.max() == 5
+    assert (np.asarray(batch.reached) == (index["goals"] == here)).all()
+    assert np.asarray(batch.reached).mean() == pytest.approx(0.2, abs=0.03)
+    elsewhere = (index["goals"] < here) | (index["goals"] > last)
+    assert elsewhere.mean() == pytest.approx(0.3, abs=0.03)
+
+
+@pytest.mark.parametrize("values", ["graph", "learned"])
+def test_each_part_learns_from_its_own_loss(data, values):
+    config = dataclasses.replace(SMALL, values=values)
+    agent = config.build(jr.key(0), SPEC, 100, data)
+    batch = agent.draw(data, jr.key(1), 64)
+    # Waypoints far away change the prior alone.
+    other = batch._replace(waypoints=batch.waypoints + 1.0)
+    update = eqx.filter_jit(lambda agent, batch: agent.update(batch, jr.key(2))[0].policy)
+    (first, second) = (update(agent, each) for each in (batch, other))
+    assert eqx.tree_equal(first.low, second.low)
+    assert eqx.tree_equal(first.values, second.values)
+    assert not eqx.tree_equal(first.prior, second.prior)
+    changed = not eqx.tree_equal(first.values, agent.policy.values)
+    assert changed == (values == "learned")
+
+
+def test_a_saved_agent_has_the_shape_of_one_that_is_built_anew(data):
+    agent = SMALL.build(jr.key(0), SPEC, 100, data)
+    like = eqx.filter_eval_shape(lambda: SMALL.build(jr.key(0), SPEC, 100))
+    shapes = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(eqx.filter(agent, eqx.is_array))]
+    expected = [
+        (leaf.shape, leaf.dtype)
+        for leaf in jax.tree.leaves(like)
+        if isinstance(leaf, jax.ShapeDtypeStruct)
+    ]
+    assert shapes == expected
+
+
+def test_it_goes_round_the_wall(data):
+    """Trained for seconds, it plans along the U and moves as it plans."""
+    agent = SMALL.build(jr.key(0), SPEC, 600, data)
+    dynamic, static = eqx.partition(agent, eqx.is_array)
+
+    @jax.jit
+    def train(dynamic, keys):
+        def step(dynamic, key):
+            agent = eqx.combine(dynamic, static)
+            draw_key, update_key = jr.split(key)
+            agent, metrics = agent.update(agent.draw(data, draw_key, 128), update_key)
+            return eqx.filter(agent, eqx.is_array), metrics["loss"]
+
+        return jax.lax.scan(step, dynamic, keys)
+
+    dynamic, _ = train(dynamic, jr.split(jr.key(1), 600))
+    agent = eqx.combine(dynamic, static)
+    goal = jnp.array([0.0, 1.0, 0.0, 0.0])
+
+    @jax.jit
+    def play(key):
+        def step(place, key):
+            move_key, rest_key = jr.split(key)
+            observation = jnp.concatenate((place, jr.normal(rest_key, (2,))))
+            return place + 0.1 * agent.act(observation, goal, move_key), place
+
+        return jax.lax.scan(step, jnp.zeros(2), jr.split(key, 120))[1]
+
+    paths = jax.vmap(play)(jr.split(jr.key(2), 8))
+    arrived = (jnp.linalg.norm(paths - goal[:2], axis=-1).min(1) < 0.3).mean()
+    assert arrived >= 0.75
+    assert paths[..., 0].max() > 2.5  # by the way round
+
+
+def test_what_a_place_is_must_be_said(data):
+    with pytest.raises(UserError, match="goal-columns"):
+        dataclasses.replace(SMALL, goal_columns=()).build(jr.key(0), SPEC, 100, data)
+    with pytest.raises(UserError, match="columns 0 to 3"):
+        dataclasses.replace(SMALL, goal_columns=(0, 9)).build(jr.key(0), SPEC, 100, data)
