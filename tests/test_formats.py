@@ -694,9 +694,9 @@ def test_discrete_actions_of_a_robot_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("form", "marker", "package", "command"),
     [
-        (zarr_buffer, ".zgroup", "zarr", r"'nfrl\[imitation\]'"),
-        (minari_files, "metadata.json", "minari", r"'nfrl\[imitation\]'"),
-        (lerobot, "meta/info.json", "pyarrow", r"'nfrl\[imitation\]'"),
+        (zarr_buffer, ".zgroup", "zarr", r"'nfrl\[data\]'"),
+        (minari_files, "metadata.json", "minari", r"'nfrl\[data\]'"),
+        (lerobot, "meta/info.json", "pyarrow", r"'nfrl\[data\]'"),
         (hdf5, "a.hdf5", "h5py", "h5py"),
     ],
 )

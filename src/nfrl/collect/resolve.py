@@ -51,7 +51,7 @@ def find_or_make(
     if known is None:
         raise UserError(
             f"demonstrations of {name} are not made here: give a file or folder of them with "
-            "--data (docs/demonstrations.md)"
+            "--data (docs/data.md)"
         )
     if download:
         if known.download is None:

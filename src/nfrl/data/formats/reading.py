@@ -73,7 +73,7 @@ class Format:
     origin: Callable[[Path], str] = lambda path: "file"
 
 
-def require(path: Path, package: str, install: str = "'nfrl[imitation]'") -> Any:
+def require(path: Path, package: str, install: str = "'nfrl[data]'") -> Any:
     """Import the package that reads a format.
 
     Raises:
