@@ -1,7 +1,7 @@
 """What a new user tried, and what failed: environments, actions, spaces, moved runs, no simulators.
 
-Rows about reading data are tested with the readers: tests/test_formats.py, test_trajectories.py; that all
-data that can be made are tasks, in tests/test_tasks.py.
+Rows about reading data are tested with the readers: tests/test_formats.py, test_trajectories.py;
+that all data that can be made are tasks, in tests/test_tasks.py.
 """
 
 import json
