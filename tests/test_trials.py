@@ -26,8 +26,8 @@ from nfrl.interfaces.agent import ChunkShape
 SHORT = ("--training.log-every", "20", "--training.checkpoint-every", "20", "--episodes", "1")
 SHORT += ("--training.batch-size", "16", "--training.validation-batches", "1", "--workers", "1")
 SHORT += ("--agent.flow.blocks", "1", "--agent.flow.channels", "8", "--agent.encoder", "16")
-SHORT += ("--agent.condition-dim", "8", "--agent.chunks.predicted", "4")
-SHORT += ("--agent.chunks.executed", "2", "--steps", "40")
+SHORT += ("--agent.condition-dim", "8", "--agent.chunks.predicted", "2")
+SHORT += ("--agent.chunks.executed", "1", "--steps", "40")
 SMALL = {"flow": RealNVPConfig(2, 16), "encoder": (16,), "condition_dim": 8}
 
 ENVIRONMENTS = """
@@ -268,6 +268,8 @@ def test_of_a_dictionary_the_vectors_are_named(place, capsys):
     policy = nfrl.load_policy(run)
     assert policy({"state": np.zeros(3), "image": np.zeros((64, 64, 3))}).shape == (2,)
     assert nfrl.evaluate(policy, "my_envs:Both", episodes=1, workers=1).mean_return == 5.0
+    words = ("--env", "my_envs:Both", "--episodes", "1", "--workers", "1")
+    assert main(["eval", str(run), *words]) == 0
 
 
 # 9. Moved runs

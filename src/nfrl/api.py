@@ -16,7 +16,7 @@ from nfrl.data.load import Data, load
 from nfrl.errors import UserError
 from nfrl.evaluation.result import Evaluation
 from nfrl.experiment.data import describe, prepared
-from nfrl.experiment.own import own_task
+from nfrl.experiment.own import own_task, task_for
 from nfrl.interfaces.agent import AgentConfig
 from nfrl.presets import DEFAULT, find_preset
 from nfrl.progress import progress as show_progress
@@ -144,8 +144,7 @@ def task_or_environment(name: str, can: Any, horizon: int | None, policy: Policy
     """Return the task of a name, or a task of one's own in the environment of that name."""
     with contextlib.suppress(UserError):
         return find_task(name)
-    keys = tuple(policy.spec.observation)
-    return own_task(can, name, horizon=horizon, observation_keys=keys if len(keys) > 1 else ())
+    return task_for(can, policy.spec, name, horizon=horizon)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from nfrl.errors import UserError
 from nfrl.experiment.config import Experiment
 from nfrl.experiment.data import load_data
 from nfrl.experiment.load import load_trained
-from nfrl.experiment.own import own_task
+from nfrl.experiment.own import task_for
 from nfrl.experiment.scoring import score
 from nfrl.files import write_atomically, write_json
 from nfrl.runs.folder import RunFolder
@@ -122,13 +122,13 @@ def run(arguments: Sequence[str]) -> None:
 
 def _in_environment(experiment: Experiment, options: EvalOptions) -> Experiment:
     """Return the experiment with another environment to act in."""
-    keys = tuple(experiment.data.spec.observation)
-    task = own_task(
+    assert options.env is not None
+    task = task_for(
         experiment.agent_config.capabilities,
+        experiment.data.spec,
         options.env,
         name=experiment.task.name if experiment.task.environment is None else "",
         horizon=options.horizon,
-        observation_keys=keys if len(keys) > 1 else (),
     )
     return dataclasses.replace(experiment, task=task)
 

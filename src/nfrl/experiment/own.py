@@ -1,11 +1,13 @@
 """A task of the user's own: any environment, any data, or both."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Literal
 
 from nfrl.errors import UserError
 from nfrl.interfaces.agent import Capabilities
 from nfrl.presets import family_of
+from nfrl.spec import VECTOR, Spec
 from nfrl.task import Task
 
 DEFAULT_HORIZON = 1000
@@ -74,3 +76,35 @@ def own_task(
         scored_by=scored_by,
         measure={"success": "success rate", "score": "score", "return": "return"}[scored_by],
     )
+
+
+def task_for(
+    can: Capabilities,
+    spec: Spec,
+    environment: str,
+    *,
+    name: str = "",
+    horizon: int | None = None,
+) -> Task:
+    """Return a task for an agent that was trained already, which sees what its data had.
+
+    Args:
+        can: What the agent needs and can do.
+        spec: What it observes. The names of its arrays are looked for in a dictionary that the
+            environment observes. A single name may be the data's alone: then the environment's
+            own default is taken.
+        environment: As for :func:`own_task`.
+        name: What to call it; by default as the environment.
+        horizon: Steps of an episode; by default the environment's own limit.
+
+    Raises:
+        UserError: The environment cannot be made, or does not fit.
+    """
+    keys = tuple(spec.observation)
+    if keys == (VECTOR,):
+        keys = ()
+    if len(keys) == 1:
+        with contextlib.suppress(UserError):
+            return own_task(can, environment, name=name, horizon=horizon, observation_keys=keys)
+        keys = ()
+    return own_task(can, environment, name=name, horizon=horizon, observation_keys=keys)
