@@ -32,10 +32,6 @@ PAGE = pages.page("extending.md")
 SHORT = ("--training.batch-size", "16", "--training.log-every", "20", "--workers", "1")
 SHORT += ("--training.validation-batches", "1", "--episodes", "2")
 STEPS = ("--steps", "40", "--training.checkpoint-every", "20")
-SIZES = {
-    "nf-bc": ("--agent.chunks.predicted", "2", "--agent.chunks.executed", "1"),
-    "nf-rlbc": ("--agent.critic", "16"),
-}
 NET = ("--agent.encoder", "16", "--agent.condition-dim", "8")
 
 
@@ -195,19 +191,8 @@ def test_wrappers_work_around_a_users_agent(lab):
     assert np.abs(actions).max() <= 2 + 1e-6
 
 
-@pytest.mark.parametrize("agent", ["nf-bc", "nf-rlbc"])
-def test_a_users_flow_in_our_agents(lab, agent):
-    run = train(
-        *(agent, "--data", lab / "reach.npz", "--env", "my_lab.envs:Reach", "--horizon", "20"),
-        *("--agent.flow", "my_lab.flows:MAFConfig", "--agent.flow.layers", "1", *NET),
-        *SIZES[agent],
-    )
-    config = json.loads((run / "config.json").read_text())
-    assert config["agent_config"]["flow"] == {
-        "name": "my_lab.flows:MAFConfig",
-        "layers": 1,
-        "width": 16,
-    }
+def acts_again(run):
+    """Assert that a run's policy acts and scores, and does the same once it is saved and loaded."""
     policy = nfrl.load_policy(run)
     seen = drives(1)[0][0]
     steps = policy.agent.capabilities.predicted
@@ -218,6 +203,18 @@ def test_a_users_flow_in_our_agents(lab, agent):
     assert again.log_prob(seen, action) == likely
     np.testing.assert_array_equal(again(seen), policy(seen))
     assert main(["eval", str(run), "--episodes", "1", "--workers", "1", "--seed", "1"]) == 0
+
+
+def test_a_users_flow_in_our_agent_of_rewards(lab):
+    run = train(
+        *("nf-rlbc", "--data", lab / "reach.npz", "--env", "my_lab.envs:Reach", "--horizon", "20"),
+        *("--agent.flow", "my_lab.flows:MAFConfig", "--agent.flow.layers", "1", *NET),
+        *("--agent.critic", "16"),
+    )
+    config = json.loads((run / "config.json").read_text())
+    flow = {"name": "my_lab.flows:MAFConfig", "layers": 1, "width": 16}
+    assert config["agent_config"]["flow"] == flow
+    acts_again(run)
 
 
 def test_what_a_function_holds_is_built(lab):
@@ -245,12 +242,16 @@ def test_announced_names_of_all_kinds(installed, monkeypatch, tmp_path):
         run = train(
             *("nf-bc", "my-reach-v0", "--data", installed / "reach.csv", "--preset", "quick"),
             *("--agent.flow", "my-maf", "--agent.flow.layers", "1", *NET),
-            *SIZES["nf-bc"],
+            "--agent.chunks.predicted",
+            "2",
+            "--agent.chunks.executed",
+            "1",
         )
         config = json.loads((run / "config.json").read_text())
         assert (config["preset"], config["task"]) == ("quick", "my-reach-v0")
         assert config["agent_config"]["flow"]["name"] == "my-maf"
         assert "own_task" not in config
+        acts_again(run)
         assert registry.find("agents", "my-neighbours").__name__ == "NeighboursConfig"
 
 
