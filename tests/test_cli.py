@@ -182,7 +182,10 @@ def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refuse
         (("train", "gcbc", MAZE, "--dataset", "no/such.npz"), "no/such.npz"),
         (("train", "gcbc", "humanoidmaze-medium-navigate-v0"), "--download"),
         (("train", "nf-bc", "kitchen"), "folder of them with --data"),
-        (("train", "nf-gcbc", "point-u-maze"), "agents for it: nf-ugs"),
+        (
+            ("train", "nf-gcbc", "point-u-maze"),
+            "agents for it: crl-minmax, crl-oracle, crl-uniform, nf-ugs",
+        ),
         (("data", "make", MAZE, "--steps", "50"), "path"),
     ],
 )
@@ -249,15 +252,16 @@ def test_horizons_are_the_environments_own():
     import gymnasium
     import ogbench  # noqa: F401  (registers the environments)
 
-    theirs = {
-        task: gymnasium.spec(task.environment.removeprefix("ogbench:")).max_episode_steps
-        for task in TASKS.values()
-        if task.environment is not None and task.environment.startswith("ogbench:")
-    }
-    ours = [t for t in TASKS.values() if t not in theirs]
-    assert all(t.environment is None or t.environment.split(":")[1] in ENTRY_POINTS for t in ours)
+    theirs, ours = [], []
+    for task in TASKS.values():
+        if task.environment is not None:
+            module, _, name = task.environment.partition(":")
+            (theirs if module == "ogbench" else ours).append((task, name))
+    assert {name for _, name in ours} == set(ENTRY_POINTS)
     assert len(theirs) > 100
-    assert not {t.name: (t.horizon, steps) for t, steps in theirs.items() if t.horizon != steps}
+    steps = {name: gymnasium.spec(name).max_episode_steps for _, name in theirs}
+    wrong = {t.name: (t.horizon, steps[name]) for t, name in theirs if t.horizon != steps[name]}
+    assert not wrong
 
 
 # Data
@@ -324,10 +328,13 @@ def test_data_of_other_sizes_are_refused_before_training(refused, tmp_path, poin
     assert "observations of 2 numbers and actions of 2; cube-single-play-v0 has 28 and 5" in line
 
 
-def test_missing_validation_data_are_named(refused, tmp_path):
+def test_without_validation_data_some_trajectories_are_held_out(capsys, tmp_path):
     path = write_data(tmp_path / "alone.npz")
     ogbench.validation_path(path).unlink()
-    assert "alone-val.npz" in refused(*fit(tmp_path / "runs", path))
+    assert main(fit(tmp_path / "runs", path)) == 0
+    assert f"{path}: " in capsys.readouterr().out
+    result = folder(tmp_path / "runs").read_result()
+    assert 0 < result.dataset["transitions"] < 196, "of four trajectories"
 
 
 # Training, and what follows it
@@ -351,7 +358,7 @@ def test_a_run_is_trained_evaluated_and_recorded(trained, point_file):
         assert set(result.versions) >= {"python", "nfrl", "jax", "mujoco"}
         names = {path.name for path in run.path.iterdir()}
         assert names == {
-            *("config.json", "metrics.jsonl", "checkpoints", "result.json"),
+            *("config.json", "run.toml", "metrics.jsonl", "checkpoints", "result.json"),
             *("evaluation.npz", "policy_samples.npz"),
         }
     lines = [json.loads(line) for line in (trained / "records.jsonl").read_text().splitlines()]
@@ -455,7 +462,9 @@ def test_what_is_no_run_is_named(trained, refused, tmp_path):
     run = folder(tmp_path / "runs")
     assert "episodes" in refused("eval", str(run.path), "--episodes", "0")
     assert "no such checkpoint" in refused("eval", str(run.path), "--step", "7")
-    assert "no exact likelihood" in refused("eval", str(run.path), "--confidence")
+    assert "an exact likelihood: nf-bc and gaussian-bc" in refused(
+        "eval", str(run.path), "--confidence"
+    )
     checkpoint = checkpoints.path_of(run.checkpoints, 20)
     checkpoint.write_bytes(checkpoint.read_bytes()[:-50])
     for command in ("eval", "resume"):
@@ -467,7 +476,7 @@ def test_what_is_no_run_is_named(trained, refused, tmp_path):
         ("{", "not valid JSON"),
         ("{}", "does not describe a run"),
         ("[]", "JSON object"),
-        (config.read_text().replace('"gcbc"', '"nf-sac"'), "does not describe a run"),
+        (config.read_text().replace('"gcbc"', '"nf-sac"'), "unknown agent 'nf-sac'"),
         (config.read_text().replace('"hidden"', '"width"'), "width"),
     ):
         config.write_text(text)
@@ -850,4 +859,4 @@ def test_held_out_data_of_another_width_are_refused(trained, refused, tmp_path):
         values = folder(runs, seed).read_config()
         values["dataset"]["path"] = str(copy)
         folder(runs, seed).write_config(values)
-    assert "actions are 1 wide" in refused("resume", str(folder(runs).path))
+    assert "actions of the validation data are 1 wide" in refused("resume", str(folder(runs).path))

@@ -190,7 +190,7 @@ def test_an_episode_depends_on_its_number_and_its_actions_alone():
 
 def test_only_agents_that_can_go_on_do(capsys):
     assert main(["train", "iql", TASK, "--online-steps", "100"]) == 2
-    assert "nf-rlbc and fql" in capsys.readouterr().err
+    assert "for fql and nf-rlbc" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("chunk", "steps", "says"), [(3, 100, "chunk"), (1, 30, "multiple")])

@@ -14,7 +14,6 @@ from conftest import write_data
 from nfrl.cli import suite
 from nfrl.cli.main import main
 from nfrl.cli.train import plan
-from nfrl.data.formats.ogbench import validation_path
 from nfrl.errors import UserError
 from nfrl.launch.jobs import Job, find_suite, known_suites, read_suite
 from nfrl.launch.local import share_cores, work_through
@@ -241,9 +240,9 @@ def test_a_suite_is_worked_through_and_taken_up(tmp_path, point_file, capsys):
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path, point_file, capsys):
     listed = tmp_path / "mine.txt"
     line = f"gcbc {MAZE} --dataset {point_file} {TINY}"
-    alone = write_data(tmp_path / "alone.npz")
-    validation_path(alone).unlink()
-    listed.write_text(f"gcbc {MAZE} --dataset {alone} {TINY} --variant bad\n{line}\n")
+    damaged = write_data(tmp_path / "damaged.npz")
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    listed.write_text(f"gcbc {MAZE} --dataset {damaged} {TINY} --variant bad\n{line}\n")
     assert main(["suite", "run", str(listed), "--runs", str(tmp_path / "runs")]) == 2
     error = capsys.readouterr().err
     assert "1 runs did not finish" in error

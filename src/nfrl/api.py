@@ -49,7 +49,7 @@ def fit(
         task: A task that is known by name, whose preset counts; by default one of the data's own.
         env: The environment that the data are of, whose bounds are the actions'. None for none:
             then the data's range is.
-        preset: Where values come from that are not given.
+        preset: Where values come from that are not given, of an agent by its name.
         seed: Of the initial weights, the batches and the policy.
         batch_size: Transitions a step; by default the preset's.
         folder: Where metrics and checkpoints go, so that the same call goes on from there; by
@@ -70,11 +70,11 @@ def fit(
         raise UserError(f"{name} explores and learns from no data: nfrl train {name} MAZE")
     known = find_task(task) if isinstance(task, str) else task
     known = known or own_task(can, env)
-    found = find_preset(preset, name, known)
+    training: Any = OfflineTraining(steps=30_000, checkpoint_every=10_000)
     if isinstance(agent, str):
-        config = found.agent
+        found = find_preset(preset, name, known)
+        config, training = found.agent, found.training
     config = with_values(name, config, values)
-    training: Any = found.training
     changes = {"steps": steps, "batch_size": batch_size}
     training = dataclasses.replace(training, **{k: v for k, v in changes.items() if v is not None})
     loaded = data if isinstance(data, Data) else load(data, observation_keys=known.observation_keys)

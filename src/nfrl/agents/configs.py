@@ -55,7 +55,8 @@ def from_json(name: str, value: dict[str, Any]) -> AgentConfig:
     Raises:
         UserError: It is not of this agent, or of another version.
     """
-    kind = type(find_config(name))
+    found = registry.find("agents", name)
+    kind = found if isinstance(found, type) else type(found)
     try:
         return _CONVERTER.structure(_with_flow(kind, value), kind)
     except (TypeError, ValueError, KeyError, cattrs.BaseValidationError) as error:
@@ -78,6 +79,17 @@ def flow_from_json(value: dict[str, Any]) -> FlowConfig:
     return cattrs.Converter(forbid_extra_keys=True).structure(fields, kind)
 
 
+def agent_to_json(config: AgentConfig) -> dict[str, Any]:
+    """Return the configuration of an agent within a wrapper, with its name."""
+    return {"name": registry.name_of("agents", type(config)), **_CONVERTER.unstructure(config)}
+
+
+def agent_from_json(value: dict[str, Any]) -> AgentConfig:
+    """Read the configuration of an agent within a wrapper back."""
+    fields = dict(value)
+    return from_json(fields.pop("name"), fields)
+
+
 def _with_flow(kind: type, value: dict[str, Any]) -> dict[str, Any]:
     """Gather the sizes of a flow that stand among the agent's own."""
     fields = getattr(kind, "__dataclass_fields__", {})
@@ -90,6 +102,10 @@ def _with_flow(kind: type, value: dict[str, Any]) -> dict[str, Any]:
 
 _CONVERTER.register_unstructure_hook_func(
     lambda kind: isinstance(kind, type) and issubclass(kind, FlowConfig), flow_to_json
+)
+_CONVERTER.register_unstructure_hook_func(lambda kind: kind is AgentConfig, agent_to_json)
+_CONVERTER.register_structure_hook_func(
+    lambda kind: kind is AgentConfig, lambda value, _: agent_from_json(value)
 )
 _CONVERTER.register_structure_hook_func(
     lambda kind: kind is FlowConfig, lambda value, _: flow_from_json(value)

@@ -1,7 +1,7 @@
 """What every run's end has in common, good or bad."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nfrl import registry
@@ -21,6 +21,7 @@ def finish(
     workers: int | None = None,
     record: Path | None = None,
     video: bool = False,
+    begin: Callable[[RunFolder], object] = lambda folder: None,
 ) -> None:
     """Run an experiment to its end, from wherever it stands, and say what came out.
 
@@ -33,10 +34,13 @@ def finish(
         workers: Processes that step environments; by default one per processor core.
         record: A .jsonl file that gets a line for each run; None for none.
         video: Film one episode per goal.
+        begin: Called with each folder that is begun, once nothing more can be refused.
     """
     seeds = experiment.seeds
     try:
-        results = run_experiment(experiment, folders, data=data, workers=workers, video=video)
+        results = run_experiment(
+            experiment, folders, data=data, workers=workers, video=video, begin=begin
+        )
     except NonFiniteLossError as error:
         diverged = folders[list(seeds).index(error.seed)].read_result()
         if record is not None and diverged is not None:

@@ -217,7 +217,6 @@ def train(
                 f"{folder.path} holds a run with other values; give this one a --variant name or "
                 "another --runs folder"
             )
-        _write_file(experiment, options, folder, name)
     finish(
         experiment,
         folders,
@@ -225,6 +224,7 @@ def train(
         workers=options.workers,
         record=options.record,
         video=options.video,
+        begin=lambda folder: _write_file(experiment, options, folder, name),
     )
     return folders
 

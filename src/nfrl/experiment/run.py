@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nfrl import registry
@@ -38,6 +38,7 @@ def run(
     workers: int | None = None,
     video: bool = False,
     show: bool = True,
+    begin: Callable[[RunFolder], object] = lambda folder: None,
 ) -> list[Record]:
     """Train, evaluate and record, going on from whatever the folders hold.
 
@@ -50,6 +51,7 @@ def run(
         workers: Processes that step environments; by default one per processor core.
         video: Film one episode per goal.
         show: Show progress.
+        begin: Called with each folder that is begun, once nothing more can be refused.
 
     Returns:
         Each seed's result, as written to its result.json.
@@ -62,11 +64,11 @@ def run(
     if None not in results:
         return [result for result in results if result is not None]
     if experiment.online_steps:
-        _run_online(experiment, folders, workers, video, show)
+        _run_online(experiment, folders, workers, video, show, begin)
     elif experiment.explores:
-        _explore(experiment, folders, show)
+        _explore(experiment, folders, show, begin)
     else:
-        _run_offline(experiment, folders, data, workers, video, show)
+        _run_offline(experiment, folders, data, workers, video, show, begin)
     return [result for folder in folders if (result := folder.read_result())]
 
 
@@ -76,10 +78,12 @@ def finished_result(folder: RunFolder) -> Record | None:
     return result if result is not None and result.status == "finished" else None
 
 
-def _begin(experiment: Experiment, folders: Sequence[RunFolder]) -> None:
-    for folder, seed in zip(folders, experiment.seeds, strict=True):
-        if not folder.is_begun:
-            folder.write_config(experiment.to_json(seed))
+def _begin(
+    experiment: Experiment, seed: int, folder: RunFolder, begin: Callable[[RunFolder], object]
+) -> None:
+    if not folder.is_begun:
+        begin(folder)
+        folder.write_config(experiment.to_json(seed))
 
 
 def _run_offline(
@@ -89,9 +93,11 @@ def _run_offline(
     workers: int | None,
     video: bool,
     show: bool,
+    begin: Callable[[RunFolder], object],
 ) -> None:
     dataset, validation = load_data(experiment, data)
-    _begin(experiment, folders)
+    for seed, folder in zip(experiment.seeds, folders, strict=True):
+        _begin(experiment, seed, folder, begin)
     seeds, training = experiment.seeds, experiment.offline_training
     title = f"training {experiment.agent} on {experiment.task.name}"
     if len(seeds) > 1:
@@ -140,6 +146,7 @@ def _run_online(
     workers: int | None,
     video: bool,
     show: bool,
+    begin: Callable[[RunFolder], object],
 ) -> None:
     """Go on from the offline run, which is made first if it is not there."""
     # Imported here: it imports simulators, which agents that learn from data alone do not need.
@@ -159,8 +166,7 @@ def _run_online(
     for seed, folder, before in zip(experiment.seeds, folders, befores, strict=True):
         if finished_result(folder) is not None:
             continue
-        if not folder.is_begun:
-            folder.write_config(experiment.to_json(seed))
+        _begin(experiment, seed, folder, begin)
         title = f"training {experiment.agent} on in {task.name}"
         with progress(title, experiment.online_steps, "steps", show=show) as update:
 
@@ -199,12 +205,18 @@ def _refuse_other_values(offline: Experiment, folder: RunFolder) -> None:
         )
 
 
-def _explore(experiment: Experiment, folders: Sequence[RunFolder], show: bool) -> None:
+def _explore(
+    experiment: Experiment,
+    folders: Sequence[RunFolder],
+    show: bool,
+    begin: Callable[[RunFolder], object],
+) -> None:
     training, seeds = experiment.training, experiment.seeds
     assert isinstance(training, ExploreTraining)
     world = world_of(experiment)
     training.check(world)
-    _begin(experiment, folders)
+    for seed, folder in zip(seeds, folders, strict=True):
+        _begin(experiment, seed, folder, begin)
     if show:
         gigabytes = len(seeds) * buffer_bytes(training, world) / 1e9
         print(f"the buffers of {len(seeds)} seeds take {gigabytes:.2f} GB of memory")
