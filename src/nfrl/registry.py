@@ -156,7 +156,7 @@ def _loaded(kind: str, point: EntryPoint) -> Any:
 
 @functools.cache
 def _announced(kind: str) -> list[EntryPoint]:
-    """Return a kind's entry points, ours first, and in the order of the file."""
+    """Return a kind's entry points, ours first."""
     if kind not in KINDS:
         raise ValueError(f"nothing is registered as {kind!r}")
     points = entry_points(group=f"nfrl.{kind}")
