@@ -10,6 +10,7 @@ import pytest
 from nfrl.agents.parts.tanh_gaussian import LOG_STD_RANGE, TanhGaussian
 from nfrl.agents.sac import SAC, SACConfig
 from nfrl.data.experience import Experience, add, empty_replay, sample
+from nfrl.spec import Spec
 
 TINY = SACConfig(hidden=(16,), critic_hidden=(16,))
 
@@ -150,7 +151,7 @@ def gradients_by_equation(agent, batch, key):
 @pytest.mark.parametrize("aggregate", ["min", "mean"])
 def test_each_loss_moves_its_own_networks_as_the_equations_say(aggregate):
     config = SACConfig(hidden=(8,), critic_hidden=(8,), aggregate=aggregate, discount=0.9)
-    agent = config.build(jr.key(0), 3, 2)
+    agent = config.build(jr.key(0), Spec.vectors(3, 2))
     # Targets unlike the critics.
     targets = jax.tree.map(lambda x: x + 0.3 if eqx.is_array(x) else x, agent.target_critics)
     agent = eqx.tree_at(lambda a: a.target_critics, agent, targets)
@@ -160,7 +161,7 @@ def test_each_loss_moves_its_own_networks_as_the_equations_say(aggregate):
 
 
 def test_targets_follow_slowly_and_by_no_gradient():
-    agent = TINY.build(jr.key(0), 3, 2)
+    agent = TINY.build(jr.key(0), Spec.vectors(3, 2))
     targets = jax.tree.map(lambda x: x + 1.0 if eqx.is_array(x) else x, agent.target_critics)
     agent = eqx.tree_at(lambda a: a.target_critics, agent, targets)
     update = eqx.filter_jit(lambda agent, batch: agent.update(batch, jr.key(3)))
@@ -182,7 +183,7 @@ def test_targets_follow_slowly_and_by_no_gradient():
 def bandit() -> SAC:
     """Trained on one-step episodes of reward -2 (a - s / 2)^2, with s uniform in [-1, 1]."""
     config = SACConfig(hidden=(32, 32), critic_hidden=(32, 32), learning_rate=3e-3)
-    agent = config.build(jr.key(0), 1, 1)
+    agent = config.build(jr.key(0), Spec.vectors(1, 1))
     dynamic, static = eqx.partition(agent, eqx.is_array)
 
     def update(dynamic, key):
