@@ -29,7 +29,8 @@ KINDS = {
     "presets": "a function of (preset, agent, task) that returns values, or None",
     "suites": "a package that holds lists of runs, NAME.txt",
     "launchers": "what starts many runs",
-    "trackers": "what follows a run",
+    "trackers": "what follows a run: a class as nfrl.interfaces.tracker tells",
+    "exporters": "how a policy is written for other programs, as nfrl.exporting tells",
 }
 """What can be announced, as the entry point group ``nfrl.KIND``, and what its entries lead to."""
 
