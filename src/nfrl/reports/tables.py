@@ -10,16 +10,20 @@ from types import MappingProxyType
 from nfrl.errors import UserError, unknown_name
 from nfrl.files import write_atomically
 from nfrl.registry import mappings
+from nfrl.reports.aggregates import aggregate_table, improvement_table
 from nfrl.reports.groups import (
     MOST_GOALS,
     Group,
     Interval,
+    agent_and_variant,
     by_task,
     compared,
     count,
     group_records,
     labels,
+    longest,
     mean_of_goals,
+    name_columns,
     score_text,
 )
 from nfrl.reports.table import Cell, Table
@@ -70,6 +74,8 @@ def all_tables(records: Iterable[Record], published: FindTask) -> list[Table]:
     records = list(records)
     return [
         comparison_table(records, published),
+        aggregate_table(records),
+        improvement_table(records),
         variants_table(records, published),
         run_table(records, published),
         returns_table(records),
@@ -92,13 +98,7 @@ def comparison_table(records: Iterable[Record], published: FindTask) -> Table:
         published: Finds a task, for the paper's score; None means that it is not known.
     """
     groups = compared(group_records(records))
-    presets = {group.first.preset for group in groups}
-
-    def column(group: Group) -> str:
-        name, preset = _agent_and_variant(group), group.first.preset
-        return f"{name} ({preset})" if len(presets) > 1 else name
-
-    return _task_by_task("comparison", "Scores", groups, column, published)
+    return _task_by_task("comparison", "Scores", groups, name_columns(groups), published)
 
 
 def variants_table(records: Iterable[Record], published: FindTask) -> Table:
@@ -122,11 +122,7 @@ def variants_table(records: Iterable[Record], published: FindTask) -> Table:
         if group.first.task in shown and (group.first.agent, group.first.variant) in kinds
     ]
 
-    return _task_by_task("variants", "Variants", kept, _agent_and_variant, published)
-
-
-def _agent_and_variant(group: Group) -> str:
-    return f"{group.first.agent} {group.first.variant}".strip()
+    return _task_by_task("variants", "Variants", kept, agent_and_variant, published)
 
 
 def run_table(records: Iterable[Record], published: FindTask) -> Table:
@@ -450,9 +446,8 @@ def _task_by_task(
     published: FindTask,
 ) -> Table:
     """A row for each task, a column for each kind of group, the paper's scores beside."""
-    size = lambda group: (group.first.steps, group.first.transitions or 0)  # noqa: E731
-    found = dict(sorted(by_task(sorted(groups, key=size)).items()))
-    cells = {(task, column(group)): group for task, own in found.items() for group in own}
+    found = dict(sorted(by_task(groups).items()))
+    cells = longest(groups, column)
     columns = sorted({kind for _, kind in cells})
     scores = {task: paper_scores(own[0].first, published) for task, own in found.items()}
     papers = sorted({agent for known in scores.values() for agent in known})
