@@ -185,6 +185,16 @@ def test_wilson_interval():
     assert (low, high) == pytest.approx((0.4038, 0.5962), abs=1e-4)
     assert wilson_interval(0.0, 50)[0] == 0
     assert wilson_interval(1.0, 50) == pytest.approx((0.9287, 1), abs=1e-4)
+    # Wilson (1927), equation by equation.
+    z = 1.959964
+    for n in (1, 7, 50, 150):
+        for rate in np.arange(n + 1) / n:
+            centre = rate + z**2 / (2 * n)
+            half = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+            by_hand = np.array([centre - half, centre + half]) / (1 + z**2 / n)
+            assert wilson_interval(rate, n) == pytest.approx(by_hand, abs=1e-6)
+    # Seeds with unequal numbers of episodes: a mean rate of 5.1 successes in 9.
+    assert wilson_interval(5.1 / 9, 9) == wilson_interval(5 / 9, 9)
 
 
 def test_runs_that_differ_in_their_settings_are_not_averaged():
