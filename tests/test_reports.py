@@ -303,7 +303,7 @@ def test_agents_of_a_preset_beyond_the_paper_are_compared_like_others(monkeypatc
     table = comparison_table(found, published)
     assert table.columns == ("task", "gcbc far-sighted", "nf-gcbc far-sighted", "paper: nf-gcbc")
     assert texts(table)[0][1:] == ["0.600 [0.55, 0.65]", "0.900 [0.85, 0.95]", "0.795 ± 0.100"]
-    assert not ablation_table(found).rows
+    assert not ablation_table(found, find_task).rows
     make_pictures(found, [], published)
     assert drawn == {CUBE: ["gcbc", "nf-gcbc"]}
     plain = records(make(), make(agent="gcbc"))
@@ -492,7 +492,7 @@ def test_rewards_beside_a_score_have_a_table_of_their_own():
 
 def test_the_ablation_table_holds_the_papers_numbers():
     found = records(make(), make(variant="no-linear", scores=(0,)), make(task=SCENE))
-    rows = texts(ablation_table(found))
+    rows = texts(ablation_table(found, find_task))
     assert [row[2] for row in rows] == ["full", "no-linear"]
     assert [row[-1] for row in rows] == ["0.795", "0.000"]
 
@@ -502,7 +502,7 @@ def test_the_paper_diverged_without_noise():
         make(task="pusht", agent="nf-bc"),
         make(task="pusht", agent="nf-bc", variant="chunk-16-noise-0", status="diverged"),
     )
-    rows = texts(ablation_table(found))
+    rows = texts(ablation_table(found, find_task))
     assert [row[-1] for row in rows] == ["0.770", "diverged"]
 
 
