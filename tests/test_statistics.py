@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pages
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -175,3 +176,8 @@ def test_what_is_no_list_of_runs_is_refused(scores, says):
             of(scores)
     with pytest.raises(ValueError, match="1 and 2 tasks"):
         probability_of_improvement([[1.0]], [[1.0], [1.0]])
+
+
+def test_the_page_says_what_is_so():
+    (example,) = pages.blocks(pages.page("statistics.md"), "python")
+    exec(example, {})
