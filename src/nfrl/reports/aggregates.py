@@ -129,9 +129,9 @@ def improvement_table(records: Iterable[Record]) -> Table:
         left=2,
         note=(
             "P(better): the probability of improvement. A run of the first agent scores higher "
-            "than one of the second, ties counted half, mean over the tasks that both have. Seeds: of "
-            "the first / of the second, on each task. "
-            f"Interval: seeds resampled within each task; bold where it lies above 0.5. {_FEW}"
+            "than one of the second, ties counted half, mean over the tasks that both have. "
+            "Seeds: of the first / of the second, on each task. Interval: seeds resampled within "
+            f"each task; bold where it lies above 0.5. {_FEW}"
         ),
     )
 
