@@ -17,8 +17,8 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.parts.checks import check_positive
-from nfrl.agents.parts.flow_matching import VelocityField, integrate, matching_error
 from nfrl.agents.parts.critics import least_value
+from nfrl.agents.parts.flow_matching import VelocityField, integrate, matching_error
 from nfrl.agents.parts.implicit_q import ImplicitQ, ImplicitQConfig, States, best_action
 from nfrl.agents.parts.optimization import gradient_step, initial_state, join_metrics
 from nfrl.data.dataset import Dataset

@@ -17,8 +17,8 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.parts.gaussian import mean_network, unit_log_prob
 from nfrl.agents.parts.critics import least_value
+from nfrl.agents.parts.gaussian import mean_network, unit_log_prob
 from nfrl.agents.parts.implicit_q import ImplicitQ, ImplicitQConfig, States
 from nfrl.agents.parts.optimization import gradient_step, initial_state, join_metrics
 from nfrl.data.dataset import Dataset

@@ -38,5 +38,7 @@ def run(arguments: Sequence[str]) -> None:
     size = sum(each.stat().st_size for each in output.rglob("*") if each.is_file())
     print(f"{output}: {', '.join(differences) or 'written'} ({size / 1e6:.1f} MB)")
     for name, difference in differences.items():
-        print(f"  {name}: the largest difference from the agent on random inputs is {difference:.2g}")
+        print(
+            f"  {name}: the largest difference from the agent on random inputs is {difference:.2g}"
+        )
     print(f"  {output / 'README.md'} says how to use it")

@@ -23,7 +23,7 @@ from nfrl.errors import UserError
 Distribution = Literal["normal", "uniform"]
 """N(0, 1), or U(0, 1)."""
 _NAMED: dict[str, Distribution] = {"_normal": "normal", "_uniform": "uniform"}
-"""The functions of ``jax.random`` that others are made of, by the name that a trace has for them."""
+"""The functions of ``jax.random`` that others are made of, by their names in a trace."""
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "checkpoint")
 _KEY = object()
 """What stands for a random key, which nothing but a draw may look at."""
@@ -82,6 +82,8 @@ def draw_all(draws: Sequence[Draw], generator: np.random.Generator) -> list[np.n
 class _Recorder:
     """Where draws come from at first: each is written down, and is zeros."""
 
+    computes = False  # only shapes matter
+
     def __init__(self, found: list[Draw]):
         self._found = found
 
@@ -92,6 +94,8 @@ class _Recorder:
 
 class _Feeder:
     """Where draws come from then: the arrays that are given, in the same order."""
+
+    computes = True
 
     def __init__(self, arrays: Sequence[Array]):
         self._arrays = iter(arrays)
@@ -133,7 +137,7 @@ def _equation(equation: Any, inputs: list[Any], source: Any) -> Sequence[Any]:
             f"it draws random numbers by {name}, which cannot be made an input; normal and uniform "
             "draws can, and whatever is made of these"
         )
-    if not any(isinstance(each, jax.core.Tracer) for each in inputs):
+    if source.computes and not any(isinstance(each, jax.core.Tracer) for each in inputs):
         with jax.ensure_compile_time_eval():
             return _bind(equation, [jnp.asarray(each) for each in inputs])
     return _bind(equation, inputs)
@@ -171,7 +175,9 @@ def _scan(parameters: dict[str, Any], inputs: list[Any], source: Any) -> Sequenc
         rest = iter(values)
         return [_KEY if _is_key(each) else next(rest) for each in variables]
 
-    jax.eval_shape(lambda *values: _kept(_evaluate(body, filled(values), _Recorder(draws))), *shapes)
+    jax.eval_shape(
+        lambda *values: _kept(_evaluate(body, filled(values), _Recorder(draws))), *shapes
+    )
     latents = [
         source.take(dataclasses.replace(draw, shape=(length, *draw.shape))) for draw in draws
     ]

@@ -384,6 +384,7 @@ _NUMPY: dict[str, Callable[[dict[str, Any]], Any]] = {
     "ArgMax": _over(np.argmax),
     "ArgMin": _over(np.argmin),
     "CumSum": _over(np.cumsum),
+    "Mod": lambda a: np.fmod,
     "Cast": lambda a: lambda x: np.asarray(x).astype(a["to"]),
     "Reshape": lambda a: lambda x: np.reshape(x, a["shape"]),
     "Expand": lambda a: lambda x: np.broadcast_to(x, a["shape"]),

@@ -80,9 +80,7 @@ def functions_of(agent: Agent, spec: Spec) -> Functions:
     return Functions(found, dict(zip(names, draws, strict=True)))
 
 
-def _valued(
-    agent: Agent, name: str, inputs: tuple[Port, ...], meaning: dict[str, str]
-) -> Function:
+def _valued(agent: Agent, name: str, inputs: tuple[Port, ...], meaning: dict[str, str]) -> Function:
     method: Any = getattr(agent, name)
 
     def call(observation: Array, *rest: Array) -> Array:
@@ -105,8 +103,8 @@ def _meaning(agent: Agent, spec: Spec) -> dict[str, str]:
     latest = (
         ""
         if can.history is None
-        else f"; the latest {can.history} of them, the present one last, and at the beginning of an "
-        "episode the first one repeated"
+        else f"; the latest {can.history} of them, the present one last; at the beginning of an "
+        "episode the first one is repeated"
     )
     executed = "" if can.predicted is None else f"; the first {can.executed} rows are executed"
     return {

@@ -178,9 +178,8 @@ def _layer_norm(uses: _Uses, operation: Operation, constants: Constants) -> _Fou
         return None
     scale, shift = _constant(scaled, constants), _constant(shifted, constants)
     epsilon, count = _constant(more, constants), constants.get(mean.inputs[1])
-    if normal not in users or None in (scale, shift, epsilon) or count is None:
+    if not scale or not shift or not epsilon or normal not in users or count is None:
         return None
-    assert scale and shift and epsilon
     width = constants[scale].size
     one_axis = constants[scale].shape == constants[shift].shape == (width,)
     if not one_axis or operation.attributes != total.attributes or float(count) != width:

@@ -27,7 +27,9 @@ class OnnxFiles:
         for name, function in functions.items():
             program = fuse(lower(function.call, function.inputs, [function.output]))
             content = model(name, program).SerializeToString()
-            write_atomically(folder / f"{name}.onnx", lambda file, content=content: file.write(content))
+            write_atomically(
+                folder / f"{name}.onnx", lambda file, content=content: file.write(content)
+            )
 
 
 EXPORTER = OnnxFiles()
@@ -43,8 +45,11 @@ def model(name: str, program: Program) -> Any:
     constants = {**program.constants, **graph.constants}
     tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     made = helper.make_graph(
-        nodes, name, [_info(each) for each in program.inputs],
-        [_info(each) for each in program.outputs], tensors,
+        nodes,
+        name,
+        [_info(each) for each in program.inputs],
+        [_info(each) for each in program.outputs],
+        tensors,
     )
     found = helper.make_model(
         made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="nfrl", ir_version=8
@@ -115,8 +120,12 @@ class _Graph:
             case "TopK":
                 found = f"{outputs[1]}_long"
                 first = helper.make_node(
-                    kind, [*inputs, self._constant([of["count"]])], [outputs[0], found],
-                    axis=-1, largest=int(of["largest"]), sorted=1,
+                    kind,
+                    [*inputs, self._constant([of["count"]])],
+                    [outputs[0], found],
+                    axis=-1,
+                    largest=int(of["largest"]),
+                    sorted=1,
                 )
                 return [first, helper.make_node("Cast", [found], [outputs[1]], to=_type("int32"))]
             case "Conv":
@@ -133,12 +142,17 @@ class _Graph:
         body, carried = operation.body, operation.attributes["carried"]
         assert body is not None
         within = helper.make_graph(
-            self.nodes(body.operations), f"{operation.outputs[0]}_body",
-            [_info(each) for each in body.inputs], [_info(each) for each in body.outputs],
+            self.nodes(body.operations),
+            f"{operation.outputs[0]}_body",
+            [_info(each) for each in body.inputs],
+            [_info(each) for each in body.outputs],
         )
         return [
             helper.make_node(
-                "Scan", operation.inputs, operation.outputs, body=within,
+                "Scan",
+                operation.inputs,
+                operation.outputs,
+                body=within,
                 num_scan_inputs=len(operation.inputs) - carried,
             )
         ]

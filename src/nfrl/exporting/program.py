@@ -62,9 +62,7 @@ class Program:
         return found.union(*(each.body.kinds() for each in self.operations if each.body))
 
 
-def lower(
-    function: Callable[..., Any], inputs: Sequence[Port], outputs: Sequence[str]
-) -> Program:
+def lower(function: Callable[..., Any], inputs: Sequence[Port], outputs: Sequence[str]) -> Program:
     """Write a function as a program.
 
     Args:
@@ -136,7 +134,9 @@ class _Lowering:
             elif name in _LOWERED:
                 results = _LOWERED[name](self, equation, *given)
             else:
-                raise UserError(f"a program has no {name}")
+                raise UserError(
+                    f"a program of ONNX or NumPy has no {name} here; --to stablehlo has everything"
+                )
             if not isinstance(results, list):
                 results = [results]
             values |= dict(zip(equation.outvars, results, strict=True))
@@ -146,6 +146,7 @@ class _Lowering:
         """Return the name of a value, which a constant gets when it is used."""
         if isinstance(value, _Value):
             return value.name
+        value = np.asarray(value)
         key = (value.tobytes(), value.shape, value.dtype.str)
         if key not in self._constant_names:
             self._constant_names[key] = name = self.names.new()
@@ -168,8 +169,11 @@ class _Lowering:
             narrow = each.narrow if isinstance(each, _Value) else None
             if narrow is None:
                 continue
-            others = [np.shape(other) if isinstance(other, np.ndarray) else other.shape
-                      for j, other in enumerate(given) if j != i]
+            others = [
+                np.shape(other) if isinstance(other, np.ndarray) else other.shape
+                for j, other in enumerate(given)
+                if j != i
+            ]
             if np.broadcast_shapes(narrow.shape, *others) == tuple(shape):
                 given[i] = narrow
         return self.add(kind, given, shape)
@@ -231,6 +235,13 @@ def _same(kind: str) -> Callable[..., Any]:
     return lowered
 
 
+def _called(to: _Lowering, equation: Any, *inputs: Any) -> list[Any]:
+    """Lower a call as what is called."""
+    parameters = equation.params
+    called = parameters["jaxpr"] if "jaxpr" in parameters else parameters["call_jaxpr"]
+    return to.trace(called, inputs)
+
+
 def _unchanged(to: _Lowering, equation: Any, value: Any) -> Any:
     return value
 
@@ -272,6 +283,15 @@ def _log_one_plus(to: _Lowering, equation: Any, value: Any) -> Any:
 def _exp_minus_one(to: _Lowering, equation: Any, value: Any) -> Any:
     power = to.add("Exp", [value], value.shape)
     return to.add("Sub", [power, np.float32(1).reshape(())], value.shape)
+
+
+def _complementary_error(to: _Lowering, equation: Any, value: Any) -> Any:
+    error = to.add("Erf", [value], value.shape)
+    return to.add("Sub", [np.float32(1).reshape(()), error], value.shape)
+
+
+def _remainder(to: _Lowering, equation: Any, left: Any, right: Any) -> Any:
+    return to.add("Mod", [left, right], _shape(equation), fmod=1)
 
 
 def _clamp(to: _Lowering, equation: Any, low: Any, value: Any, high: Any) -> Any:
@@ -319,6 +339,12 @@ def _concatenate(to: _Lowering, equation: Any, *inputs: Any) -> Any:
     return to.add("Concat", inputs, _shape(equation), axis=equation.params["dimension"])
 
 
+def _stack(to: _Lowering, equation: Any, *inputs: Any) -> Any:
+    axis, shape = equation.params["axis"], _shape(equation)
+    one = (*shape[:axis], 1, *shape[axis + 1 :])
+    return to.add("Concat", [to.reshape(each, one) for each in inputs], shape, axis=axis)
+
+
 def _slices(to: _Lowering, equation: Any, value: Any) -> Any:
     parameters = equation.params
     strides = parameters["strides"] or (1,) * len(value.shape)
@@ -364,7 +390,14 @@ def _padded(
     if not any((*begins, *ends)):
         return value
     shape = [size + b + e for size, b, e in zip(value.shape, begins, ends, strict=True)]
-    return to.add("Pad", [value], shape, begins=list(begins), ends=list(ends), value=filling)
+    return to.add(
+        "Pad",
+        [value],
+        shape,
+        begins=list(map(int, begins)),
+        ends=list(map(int, ends)),
+        value=filling,
+    )
 
 
 def _interleave(to: _Lowering, value: Any, axis: int, between: int, filling: float = 0.0) -> Any:
@@ -381,7 +414,21 @@ def _interleave(to: _Lowering, value: Any, axis: int, between: int, filling: flo
 def _reduced(kind: str) -> Callable[..., Any]:
     def lowered(to: _Lowering, equation: Any, value: Any) -> Any:
         axes = list(map(int, equation.params["axes"]))
-        return to.add(kind, [value], _shape(equation), axes=axes)
+        return to.add(kind, [value], _shape(equation), axes=axes) if axes else value
+
+    return lowered
+
+
+def _all_or_any(kind: str) -> Callable[..., Any]:
+    """Lower "all are true" as a minimum, and "any is" as a maximum, of numbers."""
+
+    def lowered(to: _Lowering, equation: Any, value: Any) -> Any:
+        axes = list(map(int, equation.params["axes"]))
+        if not axes:
+            return value
+        numbers = to.add("Cast", [value], value.shape, to="float32")
+        least = to.add(kind, [numbers], _shape(equation), axes=axes)
+        return to.add("Cast", [least], _shape(equation), to="bool")
 
     return lowered
 
@@ -413,9 +460,7 @@ def _sort(to: _Lowering, equation: Any, *inputs: Any) -> list[Any]:
     if keys != 1 or axis != len(first.shape) - 1 or not isinstance(first, _Value):
         raise UserError("a program sorts by one key along the last axis alone")
     values, order = _ordered(to, first, first.shape[-1], largest=False)
-    others = [
-        to.add("GatherElements", [each, order], each.shape, axis=axis) for each in inputs[1:]
-    ]
+    others = [to.add("GatherElements", [each, order], each.shape, axis=axis) for each in inputs[1:]]
     return [values, *others]
 
 
@@ -426,7 +471,7 @@ def _cumulative(to: _Lowering, equation: Any, value: Any) -> Any:
 
 
 def _product(to: _Lowering, equation: Any, left: Any, right: Any) -> Any:
-    (of_left, of_right), (batch_left, batch_right) = equation.params["dimension_numbers"]
+    (of_left, of_right), (batch_left, _) = equation.params["dimension_numbers"]
     shape = _shape(equation)
     if batch_left or len(of_left) != 1 or not isinstance(right, np.ndarray):
         swapped = not batch_left and len(of_left) == 1 and isinstance(left, np.ndarray)
@@ -519,9 +564,7 @@ def _gather(to: _Lowering, equation: Any, value: Any, indices: Any) -> Any:
 
 
 def _dynamic_slice(to: _Lowering, equation: Any, value: Any, *begins: Any) -> Any:
-    for axis, (begin, size) in enumerate(
-        zip(begins, equation.params["slice_sizes"], strict=True)
-    ):
+    for axis, (begin, size) in enumerate(zip(begins, equation.params["slice_sizes"], strict=True)):
         if size == value.shape[axis]:
             continue
         if isinstance(begin, np.ndarray):
@@ -537,6 +580,18 @@ def _scatter(to: _Lowering, equation: Any, value: Any, indices: Any, updates: An
     numbers = equation.params["dimension_numbers"]
     axes = numbers.scatter_dims_to_operand_dims
     known = isinstance(indices, np.ndarray) and len(axes) == 1
+    if known and indices.shape == (1,) and not numbers.inserted_window_dims:
+        # A stretch of the axis.
+        (axis,), begin = axes, int(indices[0])
+        end = begin + updates.shape[axis]
+        parts = [
+            to.slice(value, axis, 0, begin),
+            updates,
+            to.slice(value, axis, end, value.shape[axis]),
+        ]
+        return to.add(
+            "Concat", [each for each in parts if each.shape[axis]], value.shape, axis=axis
+        )
     if not known or numbers.operand_batching_dims or numbers.inserted_window_dims != axes:
         raise UserError("a program sets entries along one axis, of known numbers")
     (axis,) = axes
@@ -595,19 +650,55 @@ def _scan(to: _Lowering, equation: Any, *inputs: Any) -> list[Any]:
 
 
 _LOWERED: dict[str, Callable[..., Any]] = {
-    **{name: _same(kind) for name, kind in {
-        "add": "Add", "add_any": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "neg": "Neg",
-        "max": "Max", "min": "Min", "pow": "Pow", "abs": "Abs", "sign": "Sign", "floor": "Floor",
-        "ceil": "Ceil", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "tanh": "Tanh", "sin": "Sin",
-        "cos": "Cos", "erf": "Erf", "logistic": "Sigmoid", "eq": "Equal", "lt": "Less",
-        "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual", "and": "And", "or": "Or",
-        "not": "Not",
-    }.items()},
+    **{
+        name: _same(kind)
+        for name, kind in {
+            "add": "Add",
+            "add_any": "Add",
+            "sub": "Sub",
+            "mul": "Mul",
+            "div": "Div",
+            "neg": "Neg",
+            "max": "Max",
+            "min": "Min",
+            "pow": "Pow",
+            "abs": "Abs",
+            "sign": "Sign",
+            "floor": "Floor",
+            "ceil": "Ceil",
+            "exp": "Exp",
+            "log": "Log",
+            "sqrt": "Sqrt",
+            "tanh": "Tanh",
+            "sin": "Sin",
+            "cos": "Cos",
+            "erf": "Erf",
+            "logistic": "Sigmoid",
+            "eq": "Equal",
+            "lt": "Less",
+            "le": "LessOrEqual",
+            "lt_to": "Less",
+            "le_to": "LessOrEqual",
+            "gt": "Greater",
+            "ge": "GreaterOrEqual",
+            "and": "And",
+            "or": "Or",
+            "not": "Not",
+        }.items()
+    },
     **{name: _unchanged for name in ("copy", "copy_p", "stop_gradient", "optimization_barrier")},
-    **{name: _reduced(kind) for name, kind in {
-        "reduce_sum": "ReduceSum", "reduce_max": "ReduceMax", "reduce_min": "ReduceMin",
-        "reduce_prod": "ReduceProd",
-    }.items()},
+    **{
+        name: _reduced(kind)
+        for name, kind in {
+            "reduce_sum": "ReduceSum",
+            "reduce_max": "ReduceMax",
+            "reduce_min": "ReduceMin",
+            "reduce_prod": "ReduceProd",
+        }.items()
+    },
+    "reduce_and": _all_or_any("ReduceMin"),
+    "reduce_or": _all_or_any("ReduceMax"),
+    **dict.fromkeys(("jit", "custom_jvp_call", "custom_vjp_call"), _called),
     "argmax": _extreme("ArgMax"),
     "argmin": _extreme("ArgMin"),
     "ne": _not_equal,
@@ -617,6 +708,8 @@ _LOWERED: dict[str, Callable[..., Any]] = {
     "rsqrt": _reciprocal_root,
     "log1p": _log_one_plus,
     "expm1": _exp_minus_one,
+    "erfc": _complementary_error,
+    "rem": _remainder,
     "clamp": _clamp,
     "select_n": _select,
     "convert_element_type": _convert,
@@ -626,6 +719,7 @@ _LOWERED: dict[str, Callable[..., Any]] = {
     "transpose": _transpose,
     "broadcast_in_dim": _broadcast,
     "concatenate": _concatenate,
+    "stack": _stack,
     "slice": _slices,
     "split": _split,
     "rev": _reverse,

@@ -55,8 +55,8 @@ def _use(to: str, goal: str) -> list[str]:
         "```python\nfrom exported_policy import ExportedPolicy\n\n"
         f'policy = ExportedPolicy("this/folder")\naction = policy(observation{goal})\n'
         "policy.reset()  # the next episode\n```",
-        "It remembers the latest observations and the chunk in hand, where the policy has them, and "
-        "draws the random numbers. The functions below do neither.",
+        "It remembers the latest observations and the chunk in hand, where the policy has them, "
+        "and draws the random numbers. The functions below do neither.",
     ]
 
 
