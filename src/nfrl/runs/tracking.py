@@ -161,7 +161,10 @@ class Tracking:
                 figures = self._draw(folder, record, place)
             except Exception as error:  # The run is done; a figure must not undo that.
                 self._warnings.say("figures", _cause(error), folder)
-        return _Ending(record.status, numbers_of(record.to_json()), figures)
+        summary = numbers_of(record.to_json())
+        for name in ("schema", "seed"):
+            del summary[name]
+        return _Ending(record.status, summary, figures)
 
 
 @dataclasses.dataclass(frozen=True)
