@@ -46,7 +46,9 @@ def run(arguments: Sequence[str]) -> None:
             raise UserError(f"{folder.path} and {options.run} did not train together")
     if options.data is not None:
         experiment = with_data(experiment, options.data)
-    finish(experiment, folders, workers=options.workers, record=options.record, trackers=options.track)
+    finish(
+        experiment, folders, workers=options.workers, record=options.record, trackers=options.track
+    )
 
 
 def with_data(experiment: Experiment, uri: str) -> Experiment:

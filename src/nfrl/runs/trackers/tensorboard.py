@@ -80,9 +80,7 @@ class TensorBoard:
     def _picture(self, name: str, data: bytes, width: int, height: int, step: int) -> None:
         from tensorboardX.proto.summary_pb2 import Summary
 
-        image = Summary.Image(
-            encoded_image_string=data, width=width, height=height, colorspace=RGB
-        )
+        image = Summary.Image(encoded_image_string=data, width=width, height=height, colorspace=RGB)
         value = Summary.Value(tag=name, image=image)
         self._writer.file_writer.add_summary(Summary(value=[value]), step)
         self._writer.flush()
