@@ -27,7 +27,7 @@ from nfrl.progress import progress as show_progress
 from nfrl.registry import name_of
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.records import Record
-from nfrl.runs.tracking import Trackers, Tracking
+from nfrl.runs.tracking import Trackers, Tracking, check_trackers
 from nfrl.task import Task, find_task
 from nfrl.training.offline import OfflineTraining, train
 
@@ -75,6 +75,7 @@ def fit(
             message says what. A tracker that fails later is only warned of.
         ModuleNotFoundError: A tracker's package is not installed.
     """
+    check_trackers(trackers or ())
     config = find_config(agent) if isinstance(agent, str) else agent
     name = agent if isinstance(agent, str) else name_of("agents", type(agent))
     can = config.capabilities

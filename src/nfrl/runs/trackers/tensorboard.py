@@ -2,6 +2,8 @@
 
 import datetime
 import json
+import socket
+import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import Any
 
 from nfrl.interfaces.tracker import Bookmark, RunDescription
 
+VERSION = "brain.Event:2"
+"""Of the event files."""
 RGB = 3
 """The number of colours in TensorBoard's summaries of images."""
 EVERY = 3
@@ -30,26 +34,29 @@ class TensorBoard:
         self._last = 0
 
     def start(self, run: RunDescription, resume: Bookmark | None) -> Bookmark:
-        from tensorboardX import SummaryWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.summary import text
 
-        self._writer: Any = SummaryWriter(
-            str(self._place(run)),
-            # Readers drop what a killed run wrote after its bookmark, which is written again now.
-            purge_step=None if resume is None else resume.step + 1,
-            # Two files of one second would have one name, and the later would replace the earlier.
-            filename_suffix=f".{time.time_ns()}",
-        )
+        place = self._place(run)
+        place.mkdir(parents=True, exist_ok=True)
+        now = time.time_ns()
+        # Readers take the files of a run in the order of their names.
+        name = f"events.out.tfevents.{now // 10**9}.{socket.gethostname()}.{now}"
+        # Not tensorboardX's writer: what that was given waits in a queue, which a kill loses.
+        self._file = (place / name).open("wb")
+        self._write(Event(wall_time=time.time(), file_version=VERSION))
         if resume is None:
-            text = json.dumps(run.config, indent=2, default=str)
-            self._writer.add_text("config", f"```json\n{text}\n```", 0)
-        self._writer.flush()
-        self._last = 0 if resume is None else resume.step
-        return resume or Bookmark(run.name)
+            config = json.dumps(run.config, indent=2, default=str)
+            self._summarize(text("config", f"```json\n{config}\n```"), 0)
+            return Bookmark(run.name)
+        # Readers drop what a killed run wrote after its bookmark, which is written again now.
+        session = SessionLog(status=SessionLog.START)
+        self._write(Event(wall_time=time.time(), step=resume.step + 1, session_log=session))
+        self._last = resume.step
+        return resume
 
     def metrics(self, step: int, numbers: Mapping[str, float]) -> None:
-        for name, value in numbers.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+        self._scalars(numbers, step)
         self._last = step
 
     def image(self, name: str, path: Path, step: int) -> None:
@@ -65,9 +72,8 @@ class TensorBoard:
         self._picture(name, data, width, height, step)
 
     def finish(self, status: str, summary: Mapping[str, float]) -> None:
-        for name, value in summary.items():
-            self._writer.add_scalar(f"result/{name}", value, self._last)
-        self._writer.close()
+        self._scalars({f"result/{name}": summary[name] for name in summary}, self._last)
+        self._file.close()
 
     def _place(self, run: RunDescription) -> Path:
         if self.folder is not None:
@@ -77,13 +83,30 @@ class TensorBoard:
         now = datetime.datetime.now().isoformat(timespec="seconds").replace(":", "")
         return Path("tensorboard") / run.name / now
 
+    def _scalars(self, numbers: Mapping[str, float], step: int) -> None:
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=numbers[name]) for name in numbers]
+        self._summarize(Summary(value=values), step)
+
     def _picture(self, name: str, data: bytes, width: int, height: int, step: int) -> None:
         from tensorboardX.proto.summary_pb2 import Summary
 
         image = Summary.Image(encoded_image_string=data, width=width, height=height, colorspace=RGB)
-        value = Summary.Value(tag=name, image=image)
-        self._writer.file_writer.add_summary(Summary(value=[value]), step)
-        self._writer.flush()
+        self._summarize(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+
+    def _summarize(self, summary: Any, step: int) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._write(Event(wall_time=time.time(), step=step, summary=summary))
+
+    def _write(self, event: Any) -> None:
+        """Write a record of TensorFlow's: a length and bytes, each with its checksum."""
+        from tensorboardX.record_writer import masked_crc32c
+
+        for data in (struct.pack("<Q", event.ByteSize()), event.SerializeToString()):
+            self._file.write(data + struct.pack("<I", masked_crc32c(data)))
+        self._file.flush()
 
 
 def _gif_of(path: Path) -> bytes:
