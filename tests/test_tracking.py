@@ -1,6 +1,7 @@
 """Trackers get what a run measures, and never decide whether or how fast it trains."""
 
 import contextlib
+import dataclasses
 import functools
 import importlib
 import importlib.util
@@ -26,12 +27,14 @@ from nfrl.cli import suite
 from nfrl.cli.main import main
 from nfrl.cli.train import plan
 from nfrl.errors import UserError
+from nfrl.experiment import DatasetInfo
 from nfrl.interfaces.tracker import Bookmark
 from nfrl.launch.jobs import Job
 from nfrl.runs import tracking
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.records import Record
 from nfrl.runs.tracking import check_trackers, numbers_of
+from nfrl.spec import Spec
 
 MAZE = "pointmaze-medium-navigate-v0"
 running = importlib.import_module("nfrl.experiment.run")  # the package has a function of that name
@@ -480,8 +483,10 @@ def test_exploring_is_tracked(stubs, tmp_path):
 def test_going_on_online_is_tracked_after_the_offline_run(stubs, tmp_path):
     task = "cube-single-play-singletask-task2-v0"
     planned = plan(["fql", task, "--online-steps", "20"], tmp_path)
-    trackers = [f"{HERE}:Recorder"]
-    running.run(planned.experiment, planned.folders, show=False, trackers=trackers)
+    spec, trackers = Spec.vectors(3, 1), [f"{HERE}:Recorder"]
+    info = DatasetInfo("none", "none.npz", "nowhere", transitions=0, sha256="", spec=spec)
+    experiment = dataclasses.replace(planned.experiment, dataset=info)
+    running.run(experiment, planned.folders, show=False, trackers=trackers)
     assert {name.split("/")[1] for name in Recorder.told} == {"fql-laptop", "fql-laptop-online"}
     for calls in Recorder.told.values():
         assert "metrics" in [call[0] for call in calls]

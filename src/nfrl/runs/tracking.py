@@ -141,7 +141,7 @@ class Tracking:
 
     def _remembered(self, folder: RunFolder, ledger: "_Ledger") -> dict[str, Callable[[], Tracker]]:
         """Return what followed a run before; what is no longer there is warned of."""
-        found = {}
+        found: dict[str, Callable[[], Tracker]] = {}
         for name in ledger.names():
             try:
                 found |= _makers([name])

@@ -112,7 +112,8 @@ class TensorBoard:
 def _gif_of(path: Path) -> bytes:
     import imageio.v2 as imageio
 
-    with imageio.get_reader(path) as reader:
+    reader: Any = imageio.get_reader(path)
+    with reader:
         seconds_a_frame = 1 / reader.get_meta_data()["fps"]
         frames = [frame for i, frame in enumerate(reader.iter_data()) if i % EVERY == 0]
     duration = 1000 * EVERY * seconds_a_frame

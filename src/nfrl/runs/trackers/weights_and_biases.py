@@ -28,7 +28,7 @@ class WeightsAndBiases:
         mode: Any = os.environ.get("WANDB_MODE") or ("online" if _is_logged_in() else "offline")
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "nfrl"),
-            id=resume and resume.id,
+            id=None if resume is None else resume.id,
             # It warns of a resumption that offline runs cannot check: their server is asked later.
             resume=None if mode == "offline" else "allow",
             name=run.name,
