@@ -25,6 +25,7 @@ ORDER = (
     "environments",
     "agents",
     "runs",
+    "exporting",
     "acting",
     "collect",
     "evaluation",

@@ -15,6 +15,7 @@ COMMANDS = {
     "suite": "work through many runs: suite run NAME, suite status NAME",
     "resume": "go on with a run that was interrupted",
     "eval": "evaluate a run's agent again",
+    "export": "write a policy for programs without nfrl: ONNX, StableHLO, NumPy",
     "report": "tables, figures and one HTML page from runs or records",
     "bench": "measure speed; hold agents against known densities",
 }
@@ -28,6 +29,8 @@ EXTRA_OF = {
     "pymunk": "imitation",
     "gymnasium_robotics": "imitation",
     "brax": "online",
+    "onnx": "export",
+    "onnxruntime": "export",
     **dict.fromkeys(("wandb", "tensorboardX", "mlflow"), "track"),
 }
 """The extra that brings a package which `pip install nfrl` alone does not."""

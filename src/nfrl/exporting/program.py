@@ -146,7 +146,7 @@ class _Lowering:
         """Return the name of a value, which a constant gets when it is used."""
         if isinstance(value, _Value):
             return value.name
-        value = np.asarray(value)
+        value = np.array(value, order="C")  # files hold the bytes of an array in this order
         key = (value.tobytes(), value.shape, value.dtype.str)
         if key not in self._constant_names:
             self._constant_names[key] = name = self.names.new()
@@ -448,7 +448,7 @@ def _top(to: _Lowering, equation: Any, value: Any) -> list[Any]:
 def _ordered(to: _Lowering, value: Any, count: int, *, largest: bool) -> list[Any]:
     """Return the first values of the last axis in order, and their numbers."""
     values, indices = (_Value(to.names.new(), (*value.shape[:-1], count)) for _ in range(2))
-    attributes = {"count": count, "largest": largest}
+    attributes = {"count": int(count), "largest": largest}
     outputs = values.name, indices.name
     to.operations.append(Operation("TopK", (to.name(value),), outputs, attributes))
     return [values, indices]
@@ -579,6 +579,8 @@ def _scatter(to: _Lowering, equation: Any, value: Any, indices: Any, updates: An
     """Set some entries of one axis, whose numbers are known."""
     numbers = equation.params["dimension_numbers"]
     axes = numbers.scatter_dims_to_operand_dims
+    if not axes and updates.shape == value.shape:
+        return updates
     known = isinstance(indices, np.ndarray) and len(axes) == 1
     if known and indices.shape == (1,) and not numbers.inserted_window_dims:
         # A stretch of the axis.
