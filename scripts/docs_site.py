@@ -20,6 +20,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "docs" / "notebooks"
 COMMANDS_MARK = "<!-- made by the site: every command -->"
+TABLES_MARK = "<!-- made by the site: every table -->"
 LATER = ("export.md", "sharing.md", "tracking.md")
 """Pages that may be missing; the navigation passes them over then."""
 
@@ -70,9 +71,11 @@ def notebook_page(path: Path) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, **_: Any) -> str:
-    """Fill in the commands, and turn links that lead out of docs/."""
+    """Fill in what is made from code and records, and turn links that lead out of docs/."""
     if COMMANDS_MARK in markdown:
         markdown = markdown.replace(COMMANDS_MARK, commands_page())
+    if TABLES_MARK in markdown:
+        markdown = markdown.replace(TABLES_MARK, tables_page(ROOT / "results"))
     return with_links(with_wide_lists(markdown), page.file.src_uri, config.repo_url)
 
 
@@ -126,6 +129,20 @@ _ROLE = re.compile(r":(?:func|class|meth|mod|attr):<code>~?(.*?)</code>")
 def on_page_content(html: str, **_: Any) -> str:
     """Show references in docstrings as code."""
     return _ROLE.sub(r"<code>\1</code>", html)
+
+
+def tables_page(folder: Path) -> str:
+    """Return the tables of every file of records in a folder."""
+    from nfrl.reports.tables import all_tables, find_task
+    from nfrl.runs.records import load_records
+
+    parts = []
+    for path in sorted(folder.glob("*.jsonl")):
+        parts.append(f"## {path.name}")
+        for table in all_tables(load_records([path]), find_task):
+            if table.rows:
+                parts += [f"### {table.title}", table.markdown()]
+    return "\n\n".join(parts)
 
 
 def commands_page() -> str:

@@ -87,6 +87,12 @@ def test_a_command_is_shown_with_its_own_help(site):
         site.help_of(["nonsense"])
 
 
+def test_tables_are_made_from_records(site):
+    text = site.tables_page(ROOT / "results")
+    assert "## gcbc.jsonl\n\n### Scores\n\n| task |" in text
+    assert "cube-single-play-v0" in text
+
+
 def test_links_of_the_pages_on_github():
     for path in [*pages.DOCS.glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
         text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
