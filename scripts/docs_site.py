@@ -43,10 +43,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def present(nav: Any) -> Any:
     """Return a navigation without the pages of LATER that are missing."""
     if isinstance(nav, list):
-        return [kept for entry in nav if (kept := present(entry)) is not None]
+        return [kept for entry in nav if (kept := present(entry))]
     if isinstance(nav, dict):
-        kept = {title: each for title, entry in nav.items() if (each := present(entry)) is not None}
-        return kept or None
+        return {title: each for title, entry in nav.items() if (each := present(entry))} or None
     return None if nav in LATER and not (ROOT / "docs" / nav).is_file() else nav
 
 
@@ -80,14 +79,17 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, **_: Any) -
 
 
 def with_wide_lists(markdown: str) -> str:
-    """Return a page with what belongs to a list's item four columns in, as Python-Markdown asks.
+    """Return a page with lists as Python-Markdown asks, which GitHub does not.
 
-    GitHub takes fewer: three below a number, two for a list in a list.
+    What belongs to an item stands four columns in. A numbered item that follows such text comes
+    after an empty line.
     """
-    return _outside_code(
-        markdown,
-        lambda part: re.sub(r"^(?:   (?=\S)|  (?=[-*] ))", "    ", part, flags=re.MULTILINE),
-    )
+
+    def wide(part: str) -> str:
+        part = re.sub(r"^(?:   (?=\S)|  (?=[-*] ))", "    ", part, flags=re.MULTILINE)
+        return re.sub(r"^(    \S.*\n)(?=\d+\. )", r"\1\n", part, flags=re.MULTILINE)
+
+    return _outside_code(markdown, wide)
 
 
 _LINK = re.compile(r"(?<!!)\[([^\]\[]+)\]\(([^)\s:]+?)(#[^)\s]*)?\)")

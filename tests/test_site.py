@@ -74,8 +74,9 @@ def test_links_within_the_docs(site):
 
 
 def test_lists_in_lists(site):
-    text = "1. a\n   - b\n\n   c\n- d\n  - e\n```\n   f\n```"
-    assert site.with_wide_lists(text) == "1. a\n    - b\n\n    c\n- d\n    - e\n```\n   f\n```"
+    text = "1. a\n   - b\n\n   c\n2. d\n- e\n  - f\n```\n   g\n```"
+    wide = "1. a\n    - b\n\n    c\n\n2. d\n- e\n    - f\n```\n   g\n```"
+    assert site.with_wide_lists(text) == wide
 
 
 def test_a_command_is_shown_with_its_own_help(site):
