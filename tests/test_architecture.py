@@ -56,6 +56,7 @@ WITHOUT_JAX = (
     *("nfrl", "nfrl.errors", "nfrl.files", "nfrl.progress", "nfrl.spec", "nfrl.registry"),
     *("nfrl.task", "nfrl.environments", "nfrl.collect", "nfrl.evaluation", "nfrl.reports"),
     *("nfrl.runs.records", "nfrl.runs.folder", "nfrl.runs.results", "nfrl.launch"),
+    *("nfrl.runs.tracking", "nfrl.runs.trackers", "nfrl.interfaces.tracker"),
     *("nfrl.data.load", "nfrl.data.formats", "nfrl.data.trajectories"),
 )
 # The one door from data on the disk to data on the device.

@@ -650,6 +650,91 @@ def test_many_rows_are_read_in_parts(tmp_path, monkeypatch):
     assert lerobot.read(path, ALL).sha256 == whole.sha256
 
 
+def layouts(flat):
+    """The arrow arrays that hold 24 numbers in rows of one, of four, or of two by two."""
+    import pyarrow
+
+    def lists(values, width, kind):
+        if kind == "fixed":
+            return pyarrow.FixedSizeListArray.from_arrays(values, width)
+        made, offset = {
+            "list": (pyarrow.ListArray, np.int32),
+            "large": (pyarrow.LargeListArray, np.int64),
+        }[kind]
+        offsets = np.arange(len(values) // width + 1, dtype=offset) * width
+        return made.from_arrays(pyarrow.array(offsets), values)
+
+    found = {"scalar": flat}
+    for kind in ("fixed", "list", "large"):
+        found[kind] = lists(flat, 4, kind)
+        found[f"list of {kind}"] = lists(lists(flat, 2, kind), 2, "list")
+    found["fixed of fixed"] = lists(lists(flat, 2, "fixed"), 2, "fixed")
+    return found
+
+
+NUMBERS = ("float64", "float32", "int64", "int32", "uint8", "bool")
+
+
+@pytest.mark.parametrize("numbers", NUMBERS)
+def test_buffers_hold_what_lists_of_python_hold(numbers):
+    """Of whole arrays and of slices, whose buffers begin before them; nothing else is read."""
+    import pyarrow
+
+    flat = pyarrow.array((np.arange(24) - 3).astype(numbers))
+    for name, column in layouts(flat).items():
+        for part in (column, column[2:], column[1:-1], column[3:4], column[2:][1:]):
+            found = lerobot._values(Path("a file"), name, part, 0)
+            np.testing.assert_array_equal(found, np.array(part.to_pylist()), name)
+            assert found.dtype == numbers, name
+
+
+def test_what_is_missing_or_ragged_outside_a_slice_does_not_matter():
+    import pyarrow
+
+    rows = [None, [1.0], [1.0, 2.0], [3.0, 4.0], [5.0, None], [6.0, 7.0]]
+    column = pyarrow.array(rows, pyarrow.list_(pyarrow.float64()))
+    found = lerobot._values(Path("a file"), "action", column[2:4], 2)
+    assert found.tolist() == [[1, 2], [3, 4]]
+    for first, last, says in (
+        (0, 3, "missing in row 0"),
+        (1, 3, "2 values in row 2 of the data, but 1 in row 1"),
+        (3, 6, "missing in row 4"),
+    ):
+        with pytest.raises(DataError, match=says) as caught:
+            lerobot._values(Path("a file"), "action", column[first:last], first)
+        assert "\n" not in str(caught.value)
+    fixed = pyarrow.array(rows[2:], pyarrow.list_(pyarrow.float64(), 2))
+    assert lerobot._values(Path("a file"), "action", fixed[:2], 0).tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(DataError, match="missing in row 2"):
+        lerobot._values(Path("a file"), "action", fixed[1:], 1)
+
+
+@pytest.mark.parametrize("numbers", NUMBERS)
+def test_columns_in_chunks_and_parts_are_read_as_they_are(tmp_path, monkeypatch, numbers):
+    import pyarrow
+    from pyarrow import parquet
+
+    values = np.linspace(-1, 1, 24) if numbers.startswith("float") else np.arange(24)
+    columns = {}
+    for name, whole in layouts(pyarrow.array(values.astype(numbers))).items():
+        # Chunks of unequal length, the second a slice out of the middle.
+        columns[name] = pyarrow.chunked_array([whole[:2], whole[1:6], whole[2:4]])
+    (tmp_path / "data").mkdir()
+    table = pyarrow.table(columns)
+    parquet.write_table(table[:5], tmp_path / "data" / "a.parquet", row_group_size=2)
+    parquet.write_table(table[5:], tmp_path / "data" / "b.parquet")
+    monkeypatch.setattr(lerobot, "BATCH", 3)
+    source = lerobot._Source(tmp_path)
+    assert source.kinds == dict.fromkeys(columns, np.dtype(numbers))
+    read = source.read(list(columns))
+    for name, array in read.items():
+        expected = np.array(table[name].to_pylist())
+        if numbers.startswith("float"):
+            expected = expected.astype(np.float32)
+        np.testing.assert_array_equal(array, expected, name)
+        assert array.dtype == (np.float32 if numbers.startswith("float") else numbers)
+
+
 def test_a_large_data_set_is_read_without_copies(tmp_path):
     """Trial 13: 200,000 x 56, 43 MB; as lists they took 600 MB beside it."""
     import pyarrow

@@ -15,6 +15,7 @@ from nfrl.agents.nf_rlbc import NFRLBCConfig
 from nfrl.errors import UserError
 from nfrl.evaluation.result import wilson_interval
 from nfrl.reports import behaviour, figures, tables
+from nfrl.reports.aggregates import aggregate_table, find_rivals, improvement_table
 from nfrl.reports.groups import count, group_records, labels
 from nfrl.reports.page import make_pictures, write_report
 from nfrl.reports.style import DPI, group_colours, png
@@ -184,6 +185,16 @@ def test_wilson_interval():
     assert (low, high) == pytest.approx((0.4038, 0.5962), abs=1e-4)
     assert wilson_interval(0.0, 50)[0] == 0
     assert wilson_interval(1.0, 50) == pytest.approx((0.9287, 1), abs=1e-4)
+    # Wilson (1927), equation by equation.
+    z = 1.959964
+    for n in (1, 7, 50, 150):
+        for rate in np.arange(n + 1) / n:
+            centre = rate + z**2 / (2 * n)
+            half = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+            by_hand = np.array([centre - half, centre + half]) / (1 + z**2 / n)
+            assert wilson_interval(rate, n) == pytest.approx(by_hand, abs=1e-6)
+    # Seeds with unequal numbers of episodes: a mean rate of 5.1 successes in 9.
+    assert wilson_interval(5.1 / 9, 9) == wilson_interval(5 / 9, 9)
 
 
 def test_runs_that_differ_in_their_settings_are_not_averaged():
@@ -292,7 +303,7 @@ def test_agents_of_a_preset_beyond_the_paper_are_compared_like_others(monkeypatc
     table = comparison_table(found, published)
     assert table.columns == ("task", "gcbc far-sighted", "nf-gcbc far-sighted", "paper: nf-gcbc")
     assert texts(table)[0][1:] == ["0.600 [0.55, 0.65]", "0.900 [0.85, 0.95]", "0.795 ± 0.100"]
-    assert not ablation_table(found).rows
+    assert not ablation_table(found, find_task).rows
     make_pictures(found, [], published)
     assert drawn == {CUBE: ["gcbc", "nf-gcbc"]}
     plain = records(make(), make(agent="gcbc"))
@@ -385,6 +396,84 @@ def test_the_mean_over_tasks_leaves_returns_out():
     assert len(comparison_table(records(*returns), published).rows) == 2
 
 
+def runs_of(agent, task, *scores):
+    return [make(task, agent, seed, scores=(score,)) for seed, score in enumerate(scores)]
+
+
+def test_agents_are_put_together_over_the_tasks_that_all_of_them_have():
+    found = records(
+        *runs_of("gcbc", CUBE, 0.1, 0.2, 0.9),
+        *runs_of("gcbc", SCENE, 0.3, 0.4, 0.5),
+        *runs_of("nf-gcbc", CUBE, 0.8, 0.7),
+        *runs_of("nf-gcbc", SCENE, 0.6, 0.2),
+        *runs_of("nf-gcbc", "of-one-agent", 1.0),
+        *runs_of("fql", "of-another-family", 0.5, 0.6),
+        *(gathered(seed, (3000.0,)) for seed in range(2)),
+    )
+    table = aggregate_table(found)
+    rows = {row[0]: row[1:] for row in texts(table)}
+    assert set(rows) == {"fql", "gcbc", "nf-gcbc"}
+    # The middle four of 0.1 0.2 0.3 0.4 0.5 0.9; of 0.2 0.6 0.7 0.8 the middle two.
+    assert rows["gcbc"][:4] == ["2", "3", "0.400", "0.350"]
+    assert rows["nf-gcbc"][:4] == ["2", "2", "0.575", "0.650"]
+    assert rows["fql"][:4] == ["1", "2", "0.550", "0.550"]
+    low, high = map(float, rows["gcbc"][4].strip("[]").split(", "))
+    assert 0.1 <= low < 0.35 < high <= 0.9
+    assert {row[0].text: row[4].bold for row in table.rows} == {
+        **{"fql": False, "gcbc": False},
+        "nf-gcbc": True,
+    }
+    assert f"gcbc, nf-gcbc: on {CUBE}, {SCENE}." in table.note
+    assert table == aggregate_table(found)
+
+
+def test_one_seed_has_no_interval_and_one_run_is_nothing_to_put_together():
+    found = records(*runs_of("gcbc", CUBE, 0.5), *runs_of("gcbc", SCENE, 0.1, 0.3))
+    assert texts(aggregate_table(found)) == [["gcbc", "2", "1 to 2", "0.350", "0.350", "–"]]
+    alone = records(*runs_of("gcbc", CUBE, 0.5), *runs_of("nf-gcbc", CUBE, 0.6))
+    assert not aggregate_table(alone).rows
+    assert not improvement_table(alone).rows
+
+
+def test_an_agent_that_shares_no_task_with_all_others_takes_them_none():
+    found = records(
+        *(run for task in (CUBE, SCENE) for run in runs_of("nf-gcbc", task, 0.5, 0.6)),
+        *runs_of("gcbc", CUBE, 0.1, 0.3),
+        *runs_of("fm-gcbc", SCENE, 0.1, 0.3),
+    )
+    (rivals,) = find_rivals(group_records(found))
+    assert set(rivals.groups) == {"fm-gcbc", "nf-gcbc"}
+    assert rivals.tasks == (SCENE,)
+    assert {tuple(row[:3]) for row in texts(improvement_table(found))} == {
+        ("nf-gcbc", "fm-gcbc", "1"),
+        ("nf-gcbc", "gcbc", "1"),
+    }
+
+
+def test_who_beats_whom_on_common_tasks_the_better_first():
+    found = records(
+        *runs_of("gcbc", CUBE, 0.1, 0.5),
+        *runs_of("gcbc", SCENE, 0.3, 0.4),
+        *runs_of("nf-gcbc", CUBE, 0.5, 0.6),
+        *runs_of("nf-gcbc", SCENE, 0.2, 0.9, 0.9),
+        *runs_of("nf-gcbc", "of-one-agent", 0.0, 0.0),
+    )
+    ((*words, chance, interval),) = texts(improvement_table(found))
+    assert words == ["nf-gcbc", "gcbc", "2", "2 to 3 / 2"]
+    # Cube: 3 of 4 pairs and a tie; scene: 4 of 6.
+    assert chance == f"{(3.5 / 4 + 4 / 6) / 2:.2f}"
+    low, high = map(float, interval.strip("[]").split(", "))
+    assert low < float(chance) < high
+
+
+def test_returns_are_compared_by_their_order():
+    ours = [gathered(seed, (3000.0 + seed,)) for seed in range(3)]
+    theirs = [gathered(seed, (3001.5,), agent="fql") for seed in range(3)]
+    (row,) = texts(improvement_table(records(*ours, *theirs)))
+    assert row[:5] == ["fql", "nf-gcbc", "1", "3 / 3", "0.67"]
+    assert not aggregate_table(records(*ours, *theirs)).rows
+
+
 def test_a_published_score_of_another_kind_does_not_stand_beside():
     task = dataclasses.replace(TASKS[CUBE], name="hopper", published={"nf-gcbc": 0.5})
     of_returns = dataclasses.replace(task, scored_by="return", published={"nf-gcbc": 2500.0})
@@ -403,7 +492,7 @@ def test_rewards_beside_a_score_have_a_table_of_their_own():
 
 def test_the_ablation_table_holds_the_papers_numbers():
     found = records(make(), make(variant="no-linear", scores=(0,)), make(task=SCENE))
-    rows = texts(ablation_table(found))
+    rows = texts(ablation_table(found, find_task))
     assert [row[2] for row in rows] == ["full", "no-linear"]
     assert [row[-1] for row in rows] == ["0.795", "0.000"]
 
@@ -413,7 +502,7 @@ def test_the_paper_diverged_without_noise():
         make(task="pusht", agent="nf-bc"),
         make(task="pusht", agent="nf-bc", variant="chunk-16-noise-0", status="diverged"),
     )
-    rows = texts(ablation_table(found))
+    rows = texts(ablation_table(found, find_task))
     assert [row[-1] for row in rows] == ["0.770", "diverged"]
 
 
@@ -442,6 +531,7 @@ def test_every_table_renders_everywhere():
     explored = exploring(0, (1.0,), **seen)
     parts = [make(task, variant="no-linear") for task in (CUBE, SCENE, "a-third-task")]
     found = records(make(**ways, mean_return=1.0), explored, make(agent="a|b <i>x</i>"), *parts)
+    found += records(make(agent="a|b <i>x</i>", seed=1))
     for table in all_tables(found, published):
         lines = [line for line in table.markdown().split("\n") if line.startswith("|")]
         widths = {len(line.replace("\\|", "").split("|")) for line in lines}
@@ -589,6 +679,32 @@ def test_returns_have_an_axis_of_their_own(scores):
     assert figures.learning_curves("t", groups, [[run], [run]]).axes[0].get_ylabel() == "return"
     other = group_records(records({**gathered(0, scores), "task": "walker"}))
     assert figures.score_by_task([*groups, *other], {}) is None, "each is on a scale of its own"
+
+
+def test_profiles_have_a_line_an_agent_and_bands_where_seeds_show_their_spread(tmp_path):
+    lines = [
+        *runs_of("gcbc", CUBE, 0.1, 0.5, 0.5),
+        *runs_of("gcbc", SCENE, 0.3, 0.4),
+        *runs_of("nf-gcbc", CUBE, 0.5, 0.6),
+        *runs_of("nf-gcbc", SCENE, 0.2),
+    ]
+    (rivals,) = find_rivals(group_records(records(*lines)))
+    figure = figures.performance_profiles("t", rivals)
+    (axes,) = figure.axes
+    assert len(axes.collections) == 1, "nf-gcbc has one seed of scene"
+    for line, scores in zip(axes.get_lines(), ([[1, 5, 5], [3, 4]], [[5, 6], [2]]), strict=True):
+        tau, shares = line.get_data()
+        assert shares[0] == 1
+        assert shares[-1] == 0
+        # Beside the steps, where rounding does not matter.
+        at = int(np.argmin(abs(tau - 0.45)))
+        by_hand = np.mean([np.mean(np.array(runs) > 4.5) for runs in scores])
+        assert shares[at] == pytest.approx(by_hand)
+    file = tmp_path / "records.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = write_report([file], tmp_path / "out", published=published)
+    assert "profile.png" in {path.name for path in report.files}
+    assert [table.name for table in report.tables[:3]] == ["comparison", "aggregate", "improvement"]
 
 
 def test_the_mean_curve_is_the_mean_where_every_seed_has_values():

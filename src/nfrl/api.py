@@ -10,18 +10,24 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from nfrl.acting.policy import Policy
+from nfrl.agents import configs
 from nfrl.agents.configs import find_config
 from nfrl.agents.parts.optimization import without_optimizer
 from nfrl.data.load import Data, load
 from nfrl.errors import UserError
 from nfrl.evaluation.result import Evaluation
+from nfrl.experiment.config import file_name
 from nfrl.experiment.data import describe, prepared
 from nfrl.experiment.own import own_task, task_for
+from nfrl.experiment.pictures import draw
 from nfrl.interfaces.agent import AgentConfig
+from nfrl.interfaces.tracker import RunDescription
 from nfrl.presets import DEFAULT, find_preset
 from nfrl.progress import progress as show_progress
 from nfrl.registry import name_of
 from nfrl.runs.folder import RunFolder
+from nfrl.runs.records import Record
+from nfrl.runs.tracking import Trackers, Tracking, check_trackers
 from nfrl.task import Task, find_task
 from nfrl.training.offline import OfflineTraining, train
 
@@ -38,6 +44,7 @@ def fit(
     batch_size: int | None = None,
     folder: Path | str | None = None,
     progress: bool = True,
+    trackers: Trackers | None = None,
     **values: Any,
 ) -> Policy:
     """Train an agent on data and return its policy.
@@ -55,14 +62,20 @@ def fit(
         folder: Where metrics and checkpoints go, so that the same call goes on from there; by
             default they are dropped.
         progress: Show progress on standard error.
+        trackers: What follows the training: names (``wandb``, ``tensorboard``, ``mlflow``,
+            ``package.module:Class``), or objects as :mod:`nfrl.interfaces.tracker` tells. By
+            default what followed it before in ``folder``.
         values: The agent's own values: ``chunk=5``.
 
     Returns:
         The policy: ``policy(observation)``, ``policy.log_prob``, ``policy.save``.
 
     Raises:
-        UserError: Something is wrong with the data or the values; the message says what.
+        UserError: Something is wrong with the data or the values, or a tracker is unknown; the
+            message says what. A tracker that fails later is only warned of.
+        ModuleNotFoundError: A tracker's package is not installed.
     """
+    check_trackers(trackers or ())
     config = find_config(agent) if isinstance(agent, str) else agent
     name = agent if isinstance(agent, str) else name_of("agents", type(agent))
     can = config.capabilities
@@ -81,7 +94,30 @@ def fit(
     loaded = prepared(known, loaded, rewards=can.rewards)
     spec = describe(known, loaded, check=known.environment is not None).spec
     with _folder(folder) as place:
-        trained = _train(place, name, config, spec, training, loaded, seed, progress)
+        group = "/".join(map(file_name, filter(None, (known.name, name))))
+        description = RunDescription(
+            name=f"{group}/seed-{seed}",
+            group=group,
+            config={
+                **{"task": known.name, "agent": name, "seed": seed, "data": loaded.uri},
+                "agent_config": configs.to_json(config),
+                "training": dataclasses.asdict(training),
+            },
+            folder=None if folder is None else place.path,
+        )
+        outcome: list[Record] = []
+        with Tracking(
+            [place],
+            trackers,
+            describe=lambda _: description,
+            record=lambda _: next(iter(outcome), None),
+            draw=draw,
+            cure="" if folder is None else "the same call sends what is missing",
+        ):
+            trained = _train(place, name, config, spec, training, loaded, seed, progress)
+            outcome.append(
+                Record(task=known.name, agent=name, seed=seed, steps=training.steps, score=None)
+            )
     return Policy(without_optimizer(trained), config, name, spec, steps=training.steps, seed=seed)
 
 

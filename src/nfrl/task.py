@@ -55,6 +55,8 @@ class Task:
         tags: Words for what a preset may want to know of it: ``arm``, ``maze``, ``ant``.
         published: Published mean scores by agent; empty where there are none.
         published_std: Their standard deviations over seeds, by agent.
+        published_variants: Published mean scores of an agent's variants, by agent and variant; NaN
+            for one that diverged. The empty variant is what the others are held against.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Task:
     tags: tuple[str, ...] = ()
     published: Mapping[str, float] = dataclasses.field(default_factory=dict)
     published_std: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    published_variants: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if not self.dataset:

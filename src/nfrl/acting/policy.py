@@ -101,24 +101,44 @@ class Policy:
             UserError: The agent has no likelihood.
             ValueError: A shape is not the agent's.
         """
-        can = self.agent.capabilities
-        if not can.likelihood:
+        if not self.agent.capabilities.likelihood:
             raise UserError(f"{self.name} has no exact likelihood; the agents with a flow have")
-        history = can.history
-        if history is not None and np.ndim(observation) == 2:
-            states = np.stack([self.spec.flat(each) for each in observation])
-            if len(states) != history:
-                raise ValueError(f"{len(states)} observations; this agent looks at {history}")
-            target = self._inputs(states[-1], goal)[1]
-        else:
-            state, target = self._inputs(observation, goal)
-            states = state if history is None else np.repeat(state[None], history, axis=0)
-        steps = () if can.predicted is None else (can.predicted,)
-        shape = (*steps, self.spec.action_dim)
-        chosen = np.asarray(action, np.float32)
-        if chosen.shape != shape:
-            raise ValueError(f"an action has shape {chosen.shape}; this agent's have {shape}")
-        return float(_log_prob(self.agent, states, target, chosen))
+        return float(_log_prob(self.agent, *self._pair(observation, action, goal)))
+
+    def q(self, observation: Any, action: Any, goal: Any = None) -> float:
+        """Return what the critics expect of an action: the discounted sum of rewards.
+
+        Args:
+            observation: As for acting; or, for an agent that looks back, (history, observation).
+            action: (action,), or (predicted, action) for an agent that plans chunks.
+            goal: As for acting.
+
+        Raises:
+            UserError: The agent has no critics.
+            ValueError: A shape is not the agent's.
+        """
+        if not self.agent.capabilities.values:
+            raise UserError(f"{self.name} has no critics; the agents of offline RL have")
+        return float(_q(self.agent, *self._pair(observation, action, goal)))
+
+    def export(self, path: Path | str, *, to: str = "onnx") -> dict[str, float]:
+        """Write it for programs without nfrl: ``nfrl export`` in Python.
+
+        Args:
+            path: A folder; an earlier export in it is replaced.
+            to: The format: ``onnx``, ``stablehlo`` or ``numpy``.
+
+        Returns:
+            The largest difference from this policy on random inputs, for each function.
+
+        Raises:
+            UserError: The folder holds something else, the policy does something that the format
+                has not, or the files do not act as the policy does.
+        """
+        # Imported here: acting alone does not need it.
+        from nfrl.exporting.export import export
+
+        return export(self.agent, self.spec, self.name, path, to)
 
     def save(self, path: Path | str) -> Path:
         """Write it to a folder, from which :func:`nfrl.load_policy` reads it; return the folder.
@@ -139,6 +159,25 @@ class Policy:
             },
         )
         return path
+
+    def _pair(self, observation: Any, action: Any, goal: Any) -> tuple[NDArray, NDArray, NDArray]:
+        """Return observation, goal and action as what the agent's functions of an action take."""
+        can = self.agent.capabilities
+        history = can.history
+        if history is not None and np.ndim(observation) == 2:
+            states = np.stack([self.spec.flat(each) for each in observation])
+            if len(states) != history:
+                raise ValueError(f"{len(states)} observations; this agent looks at {history}")
+            target = self._inputs(states[-1], goal)[1]
+        else:
+            state, target = self._inputs(observation, goal)
+            states = state if history is None else np.repeat(state[None], history, axis=0)
+        steps = () if can.predicted is None else (can.predicted,)
+        shape = (*steps, self.spec.action_dim)
+        chosen = np.asarray(action, np.float32)
+        if chosen.shape != shape:
+            raise ValueError(f"an action has shape {chosen.shape}; this agent's have {shape}")
+        return states, target, chosen
 
     def _inputs(self, observation: Any, goal: Any) -> tuple[NDArray, NDArray]:
         """Return the observation and the goal as vectors."""
@@ -162,3 +201,8 @@ class Policy:
 @eqx.filter_jit
 def _log_prob(agent: Any, observation: Any, goal: Any, action: Any) -> jax.Array:
     return agent.log_prob(*map(jnp.asarray, (observation, goal, action)))
+
+
+@eqx.filter_jit
+def _q(agent: Any, observation: Any, goal: Any, action: Any) -> jax.Array:
+    return agent.q(*map(jnp.asarray, (observation, goal, action)))

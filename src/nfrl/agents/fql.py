@@ -21,7 +21,15 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.parts.checks import check_discount, check_positive, check_unit
-from nfrl.agents.parts.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
+from nfrl.agents.parts.critics import (
+    Aggregate,
+    Critic,
+    aggregate,
+    follow,
+    least_value,
+    td_loss,
+    td_target,
+)
 from nfrl.agents.parts.flow_matching import VelocityField, integrate, matching_error
 from nfrl.agents.parts.optimization import (
     AdamW,
@@ -41,7 +49,7 @@ from nfrl.networks import MLP
 class FQLConfig(AgentOptions):
     """FQL with its paper's values."""
 
-    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True, online=True)
+    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True, values=True, online=True)
 
     hidden: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of the one-step policy and of the velocity field, without LayerNorm."""
@@ -173,6 +181,15 @@ class FQL(eqx.Module):
         """Return the one-step policy's action, clipped to [-1, 1]; the goal is not used."""
         (action_dim,) = self.policy.layers[-1].bias.shape
         return jnp.clip(_one_step(self.policy, observation, jr.normal(key, (action_dim,))), -1, 1)
+
+    def q(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " observation"],
+        action: Float[Array, " action"],
+    ) -> Float[Array, ""]:
+        """Return the least of the critics' values; the goal is not used."""
+        return least_value(self.critic, observation, action)
 
     def _target(self, batch: Transitions, key: PRNGKeyArray) -> Float[Array, " batch"]:
         noise = jr.normal(key, batch.actions.shape)

@@ -19,7 +19,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.parts.checks import check_positive
-from nfrl.agents.parts.critics import follow
+from nfrl.agents.parts.critics import follow, least_value
 from nfrl.agents.parts.diffusion import NoisePredictor, noise_error, sample, variance_preserving
 from nfrl.agents.parts.implicit_q import ImplicitQ, ImplicitQConfig, States, best_action
 from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state, join_metrics
@@ -32,7 +32,7 @@ from nfrl.interfaces.agent import Capabilities
 class IDQLConfig(ImplicitQConfig):
     """IDQL with its paper's values, and where those depend on the task FQL's for OGBench."""
 
-    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True)
+    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True, values=True)
 
     critic: tuple[int, ...] = (256, 256)
     """Hidden widths of value and Q-functions: (512, 512) for OGBench's locomotion (FQL)."""
@@ -121,6 +121,15 @@ class IDQL(eqx.Module):
         """Return the best of N sampled actions in [-1, 1]; the goal is not used."""
         candidates = self.candidates(observation, key)
         return best_action(self.critics.target_critic, observation, candidates)
+
+    def q(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " observation"],
+        action: Float[Array, " action"],
+    ) -> Float[Array, ""]:
+        """Return the least of the critics' values; the goal is not used."""
+        return least_value(self.critics.target_critic, observation, action)
 
     def candidates(
         self, observation: Float[Array, " observation"], key: PRNGKeyArray

@@ -17,6 +17,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.parts.checks import check_positive
+from nfrl.agents.parts.critics import least_value
 from nfrl.agents.parts.flow_matching import VelocityField, integrate, matching_error
 from nfrl.agents.parts.implicit_q import ImplicitQ, ImplicitQConfig, States, best_action
 from nfrl.agents.parts.optimization import gradient_step, initial_state, join_metrics
@@ -29,7 +30,7 @@ from nfrl.interfaces.agent import Capabilities
 class IFQLConfig(ImplicitQConfig):
     """IFQL with the values of FQL's repository."""
 
-    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True)
+    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True, values=True)
 
     hidden: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of the velocity field."""
@@ -108,6 +109,15 @@ class IFQL(eqx.Module):
     ) -> Float[Array, " action"]:
         """Return the best of N sampled actions in [-1, 1]; the goal is not used."""
         return best_action(self.critics.critic, observation, self.candidates(observation, key))
+
+    def q(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " observation"],
+        action: Float[Array, " action"],
+    ) -> Float[Array, ""]:
+        """Return the least of the critics' values; the goal is not used."""
+        return least_value(self.critics.critic, observation, action)
 
     def candidates(
         self, observation: Float[Array, " observation"], key: PRNGKeyArray

@@ -17,6 +17,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.parts.critics import least_value
 from nfrl.agents.parts.gaussian import mean_network, unit_log_prob
 from nfrl.agents.parts.implicit_q import ImplicitQ, ImplicitQConfig, States
 from nfrl.agents.parts.optimization import gradient_step, initial_state, join_metrics
@@ -33,7 +34,7 @@ WEIGHT_LIMIT = 100.0
 class IQLConfig(ImplicitQConfig):
     """IQL with the values of FQL's repository."""
 
-    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True)
+    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True, values=True)
 
     hidden: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of the policy's network, which has no LayerNorm."""
@@ -102,3 +103,12 @@ class IQL(eqx.Module):
     ) -> Float[Array, " action"]:
         """Return the mean action, clipped to [-1, 1]; neither goal nor key is used."""
         return jnp.clip(self.policy(observation), -1, 1)
+
+    def q(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " observation"],
+        action: Float[Array, " action"],
+    ) -> Float[Array, ""]:
+        """Return the least of the critics' values; the goal is not used."""
+        return least_value(self.critics.critic, observation, action)

@@ -22,7 +22,15 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.parts.checks import check_discount, check_positive, check_unit
-from nfrl.agents.parts.critics import Aggregate, Critic, aggregate, follow, td_loss, td_target
+from nfrl.agents.parts.critics import (
+    Aggregate,
+    Critic,
+    aggregate,
+    follow,
+    least_value,
+    td_loss,
+    td_target,
+)
 from nfrl.agents.parts.flow_policy import FlowPolicy, FlowPolicyConfig
 from nfrl.agents.parts.optimization import (
     AdamW,
@@ -46,7 +54,9 @@ ACTION_LIMIT = 1 - 1e-5
 class NFRLBCConfig(AgentOptions, FlowPolicyConfig):
     """NF-RLBC with the paper's values."""
 
-    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True, online=True, likelihood=True)
+    algorithm: ClassVar[Capabilities] = Capabilities(
+        rewards=True, values=True, online=True, likelihood=True
+    )
 
     critic: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of each of the two Q-functions."""
@@ -229,6 +239,15 @@ class NFRLBC(eqx.Module):
         actions = jnp.clip(denoise(flow, actions, condition, noise), -1, 1)
         values = jax.vmap(self.critic, in_axes=(None, 0))(observation, actions)
         return actions[jnp.argmax(aggregate(values, self.config.aggregate))]
+
+    def q(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " observation"],
+        action: Float[Array, " action"],
+    ) -> Float[Array, ""]:
+        """Return the least of the critics' values; the goal is not used."""
+        return least_value(self.critic, observation, action)
 
     def log_prob(
         self,

@@ -21,7 +21,14 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nfrl.agents.parts.checks import check_discount, check_positive, check_unit
-from nfrl.agents.parts.critics import Critic, aggregate, follow, td_loss, td_target
+from nfrl.agents.parts.critics import (
+    Critic,
+    aggregate,
+    follow,
+    least_value,
+    td_loss,
+    td_target,
+)
 from nfrl.agents.parts.gaussian import mean_network
 from nfrl.agents.parts.optimization import (
     AdamW,
@@ -41,7 +48,7 @@ from nfrl.networks import MLP
 class ReBRACConfig(AgentOptions):
     """ReBRAC with the values of FQL's repository."""
 
-    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True)
+    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True, values=True)
 
     hidden: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of the actor, which has no LayerNorm."""
@@ -178,6 +185,15 @@ class ReBRAC(eqx.Module):
     ) -> Float[Array, " action"]:
         """Return the actor's action in [-1, 1]; neither goal nor key is used."""
         return jnp.tanh(self.policy(observation))
+
+    def q(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " observation"],
+        action: Float[Array, " action"],
+    ) -> Float[Array, ""]:
+        """Return the least of the critics' values; the goal is not used."""
+        return least_value(self.critic, observation, action)
 
     def _target(self, batch: Transitions, key: PRNGKeyArray) -> Float[Array, " batch"]:
         config = self.config

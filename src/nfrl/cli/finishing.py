@@ -10,6 +10,7 @@ from nfrl.experiment.config import Experiment
 from nfrl.experiment.run import run as run_experiment
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.records import Record, append_record
+from nfrl.runs.tracking import Trackers
 from nfrl.training.loop import NonFiniteLossError
 
 
@@ -21,6 +22,7 @@ def finish(
     workers: int | None = None,
     record: Path | None = None,
     video: bool = False,
+    trackers: Trackers | None = None,
     begin: Callable[[RunFolder], object] = lambda folder: None,
 ) -> None:
     """Run an experiment to its end, from wherever it stands, and say what came out.
@@ -34,12 +36,19 @@ def finish(
         workers: Processes that step environments; by default one per processor core.
         record: A .jsonl file that gets a line for each run; None for none.
         video: Film one episode per goal.
+        trackers: What follows each run; None for what followed it before.
         begin: Called with each folder that is begun, once nothing more can be refused.
     """
     seeds = experiment.seeds
     try:
         results = run_experiment(
-            experiment, folders, data=data, workers=workers, video=video, begin=begin
+            experiment,
+            folders,
+            data=data,
+            workers=workers,
+            video=video,
+            trackers=trackers,
+            begin=begin,
         )
     except NonFiniteLossError as error:
         diverged = folders[list(seeds).index(error.seed)].read_result()

@@ -28,6 +28,7 @@ EXTRA_OF = {
     "pymunk": "imitation",
     "gymnasium_robotics": "imitation",
     "brax": "online",
+    **dict.fromkeys(("wandb", "tensorboardX", "mlflow"), "track"),
 }
 """The extra that brings a package which `pip install nfrl` alone does not."""
 EXIT_USER_ERROR = 2

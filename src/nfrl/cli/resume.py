@@ -13,6 +13,7 @@ from nfrl.data.load import locate
 from nfrl.errors import UserError
 from nfrl.experiment.config import Experiment
 from nfrl.runs.folder import RunFolder
+from nfrl.runs.tracking import check_trackers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +28,16 @@ class ResumeOptions:
     """Processes that step environments; by default one per processor core."""
     record: Path | None = None
     """A .jsonl file that gets a line per finished run."""
+    track: tuple[str, ...] | None = None
+    """What follows the run: wandb, tensorboard, mlflow, or package.module:Class, several
+    at once. By default what followed it before. With no name: nothing (docs/tracking.md)."""
 
 
 def run(arguments: Sequence[str]) -> None:
     """Parse the words after ``nfrl resume`` and do it."""
     options = tyro.cli(ResumeOptions, args=list(arguments), prog="nfrl resume")
     check_workers(options.workers)
+    check_trackers(options.track or ())
     run = RunFolder(options.run.resolve())
     experiment = Experiment.from_json(run.read_config())
     folders = _siblings(run, experiment.seeds)
@@ -41,7 +46,9 @@ def run(arguments: Sequence[str]) -> None:
             raise UserError(f"{folder.path} and {options.run} did not train together")
     if options.data is not None:
         experiment = with_data(experiment, options.data)
-    finish(experiment, folders, workers=options.workers, record=options.record)
+    finish(
+        experiment, folders, workers=options.workers, record=options.record, trackers=options.track
+    )
 
 
 def with_data(experiment: Experiment, uri: str) -> Experiment:

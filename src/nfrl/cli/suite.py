@@ -18,6 +18,7 @@ from nfrl.errors import UserError, unknown_name
 from nfrl.launch.jobs import Job, find_suite, known_suites, read_suite
 from nfrl.launch.local import work_through
 from nfrl.progress import progress
+from nfrl.runs.tracking import check_trackers
 
 USAGE = """usage: nfrl suite run|status SUITE [options]
        nfrl suite list
@@ -42,6 +43,9 @@ class RunOptions:
     own --runs wins."""
     record: Path | None = None
     """A .jsonl file that gets a line per finished run; a line's own --record wins."""
+    track: tuple[str, ...] | None = None
+    """What follows each run: wandb, tensorboard, mlflow, or package.module:Class, several at once.
+    A line's own --track wins (docs/tracking.md)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +71,15 @@ def run(arguments: Sequence[str]) -> None:
         if options.jobs is not None and options.jobs < 1:
             raise UserError(f"jobs must be at least 1, not {options.jobs}")
         jobs = read_suite(find_suite(options.suite))
-        work(options.suite, jobs, options.runs, lanes=options.jobs, record=options.record)
+        check_trackers(options.track or ())
+        work(
+            options.suite,
+            jobs,
+            options.runs,
+            lanes=options.jobs,
+            record=options.record,
+            track=options.track,
+        )
     elif command == "status":
         show(tyro.cli(StatusOptions, args=rest, prog="nfrl suite status"))
     else:
@@ -75,7 +87,13 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def work(
-    title: str, jobs: Sequence[Job], runs: Path, *, lanes: int | None, record: Path | None
+    title: str,
+    jobs: Sequence[Job],
+    runs: Path,
+    *,
+    lanes: int | None,
+    record: Path | None,
+    track: Sequence[str] | None = None,
 ) -> list[Plan]:
     """Make the data that are missing, then work through the runs that are not finished.
 
@@ -85,6 +103,7 @@ def work(
         runs: Where run folders go.
         lanes: Runs at a time; by default one per processor core.
         record: A .jsonl file for the records; None for none.
+        track: Names of what follows each run; None for what followed it before.
 
     Returns:
         What each job asked for, with its run folders.
@@ -99,7 +118,7 @@ def work(
     for i in todo:
         plans[i].prepare()
     lanes = min(lanes or os.cpu_count() or 1, max(len(todo), 1))
-    commands = [_command(jobs[i], plans[i], runs, record, lanes) for i in todo]
+    commands = [_command(jobs[i], plans[i], runs, record, lanes, track) for i in todo]
     logs = [plans[i].folders[0].path.with_suffix(".log") for i in todo]
     for number in (signal.SIGINT, signal.SIGTERM):
         # Also where a shell started us in the background, ignoring SIGINT.
@@ -165,12 +184,21 @@ def show(options: StatusOptions) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-def _command(job: Job, planned: Plan, runs: Path, record: Path | None, lanes: int) -> list[str]:
+def _command(
+    job: Job,
+    planned: Plan,
+    runs: Path,
+    record: Path | None,
+    lanes: int,
+    track: Sequence[str] | None = None,
+) -> list[str]:
     words = list(job.words)
     if not job.gives("--runs"):
         words += ["--runs", str(runs)]
     if record is not None and not job.gives("--record"):
         words += ["--record", str(record)]
+    if track is not None and not job.gives("--track"):
+        words += ["--track", *track]
     if planned.has_workers and not job.gives("--workers"):
         words += ["--workers", str(max((os.cpu_count() or 1) // lanes, 1))]
     return [sys.executable, "-m", "nfrl.cli.main", "train", *words]

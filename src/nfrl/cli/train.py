@@ -26,6 +26,7 @@ from nfrl.files import write_atomically
 from nfrl.interfaces.agent import AgentConfig, Capabilities
 from nfrl.presets import DEFAULT, find_preset, preset_names
 from nfrl.runs.folder import RunFolder
+from nfrl.runs.tracking import check_trackers
 from nfrl.spec import Spec
 from nfrl.task import Task, find_task
 
@@ -105,10 +106,15 @@ class TrainOptions(Generic[AgentConfigT, TrainingT]):
     """A .jsonl file that gets a line per finished run."""
     video: bool = False
     """Film one episode per goal (slow without a graphics card)."""
+    track: tuple[str, ...] | None = None
+    """What follows the run: wandb, tensorboard, mlflow, or package.module:Class, several
+    at once. By default what followed it before. With no name: nothing (docs/tracking.md)."""
 
 
 # What decides nothing of a run's outcome, or is of this machine.
-_NOT_IN_FILE = ("agent", "training", "steps", "runs", "record", "workers", "video", "download")
+_NOT_IN_FILE = (
+    *("agent", "training", "steps", "runs", "record", "workers", "video", "track", "download"),
+)
 _OF_DATA = ("data", "env", "horizon", "online_steps", "observation_keys", "action_key", "tasks")
 
 
@@ -224,6 +230,7 @@ def train(
         workers=options.workers,
         record=options.record,
         video=options.video,
+        trackers=options.track,
         begin=lambda folder: _write_file(experiment, options, folder, name),
     )
     return folders
@@ -334,6 +341,7 @@ def _experiment(agent: str, task: Task, options: TrainOptions) -> Experiment:
         raise UserError(f"curve-episodes must be at least 1, not {options.curve_episodes}")
     check_workers(options.workers)
     check_variant(options.variant)
+    check_trackers(options.track or ())
     if options.online_steps and not can.online:
         online = " and ".join(agents_that(online=True))
         raise UserError(f"--online-steps is for {online}, not for {agent}")

@@ -11,6 +11,7 @@ from nfrl.errors import UserError
 from nfrl.experiment.config import Experiment
 from nfrl.experiment.data import load_data
 from nfrl.experiment.load import load_trained
+from nfrl.experiment.pictures import draw
 from nfrl.experiment.scoring import (
     describe_exploration,
     describe_result,
@@ -23,6 +24,7 @@ from nfrl.interfaces.explorer import World
 from nfrl.progress import Update, progress
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.records import Record
+from nfrl.runs.tracking import Trackers, Tracking
 from nfrl.training.exploring import ExploreTraining, buffer_bytes, explore
 from nfrl.training.loop import NonFiniteLossError
 from nfrl.training.offline import train
@@ -38,6 +40,7 @@ def run(
     workers: int | None = None,
     video: bool = False,
     show: bool = True,
+    trackers: Trackers | None = None,
     begin: Callable[[RunFolder], object] = lambda folder: None,
 ) -> list[Record]:
     """Train, evaluate and record, going on from whatever the folders hold.
@@ -51,6 +54,7 @@ def run(
         workers: Processes that step environments; by default one per processor core.
         video: Film one episode per goal.
         show: Show progress.
+        trackers: What follows each run; None for what followed it before.
         begin: Called with each folder that is begun, once nothing more can be refused.
 
     Returns:
@@ -58,17 +62,19 @@ def run(
 
     Raises:
         UserError: A checkpoint is cut short, the data are not there, an environment failed, or the
-            disk is full. A run whose loss became non-finite is recorded as diverged first.
+            disk is full. A run whose loss became non-finite is recorded as diverged first. A
+            tracker is unknown; one that fails later is only warned of.
     """
-    results = [finished_result(folder) for folder in folders]
-    if None not in results:
-        return [result for result in results if result is not None]
-    if experiment.online_steps:
-        _run_online(experiment, folders, workers, video, show, begin)
-    elif experiment.explores:
-        _explore(experiment, folders, show, begin)
-    else:
-        _run_offline(experiment, folders, data, workers, video, show, begin)
+    with Tracking(folders, trackers, draw=draw):
+        results = [finished_result(folder) for folder in folders]
+        if None not in results:
+            return [result for result in results if result is not None]
+        if experiment.online_steps:
+            _run_online(experiment, folders, workers, video, show, trackers, begin)
+        elif experiment.explores:
+            _explore(experiment, folders, show, begin)
+        else:
+            _run_offline(experiment, folders, data, workers, video, show, begin)
     return [result for folder in folders if (result := folder.read_result())]
 
 
@@ -146,6 +152,7 @@ def _run_online(
     workers: int | None,
     video: bool,
     show: bool,
+    trackers: Trackers | None,
     begin: Callable[[RunFolder], object],
 ) -> None:
     """Go on from the offline run, which is made first if it is not there."""
@@ -161,7 +168,7 @@ def _run_online(
     for before in befores:
         _refuse_other_values(offline, before)
     steps = OnlineTraining(experiment.online_steps, experiment.offline_training.batch_size)
-    run(offline, befores, workers=workers, show=show)
+    run(offline, befores, workers=workers, show=show, trackers=trackers)
     dataset, validation = load_data(experiment)
     for seed, folder, before in zip(experiment.seeds, folders, befores, strict=True):
         if finished_result(folder) is not None:

@@ -24,6 +24,7 @@ class Capabilities:
         explores: It learns in a simulated maze, from no data.
         online: It can go on learning from transitions of its own.
         likelihood: It has ``log_prob``.
+        values: It has ``q``.
         history: How many of the latest observations ``act`` is given, as (history, observation);
             None for the present one alone, as (observation,).
         predicted: How many actions ``act`` returns, as (predicted, action); None for one, as
@@ -37,6 +38,7 @@ class Capabilities:
     explores: bool = False
     online: bool = False
     likelihood: bool = False
+    values: bool = False
     history: int | None = None
     predicted: int | None = None
     executed: int = 1
@@ -102,6 +104,19 @@ class LikelihoodAgent(Agent, Protocol):
         action: Float[Array, "*predicted action"],
     ) -> Float[Array, ""]:
         """Return the log-density of what ``act`` may return, in nats and in the data's units."""
+        ...
+
+
+class ValueAgent(Agent, Protocol):
+    """An agent whose capabilities have values."""
+
+    def q(
+        self,
+        observation: Float[Array, "*history observation"],
+        goal: Float[Array, " goal"],
+        action: Float[Array, "*predicted action"],
+    ) -> Float[Array, ""]:
+        """Return what its critics expect of an action: the discounted sum of rewards."""
         ...
 
 

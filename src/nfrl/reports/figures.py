@@ -8,7 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from nfrl.reports.aggregates import Rivals
 from nfrl.reports.groups import MOST_GOALS, Group, by_task, labels, score_text
+from nfrl.reports.statistics import performance_profile
 from nfrl.reports.style import (
     FAINT,
     INK,
@@ -294,6 +296,33 @@ def score_by_task(
         axes.set_ylim(y - 1, -1)
         axes.set_xlim(0, 1)
         axes.set_xlabel("score")
+        legend_below(figure, axes)
+    return figure
+
+
+def performance_profiles(title: str, rivals: Rivals) -> Figure:
+    """Draw which share of each agent's runs scored above tau, for every tau in [0, 1].
+
+    A band is the 95% interval; there is none where a task has a single seed.
+
+    Args:
+        title: The figure's title.
+        rivals: The agents and the tasks that all of them have.
+    """
+    tau = np.linspace(0, 1, 201)
+    first = [groups[0] for groups in rivals.groups.values()]
+    with house_style():
+        figure = new_figure(3.1, title)
+        axes = figure.subplots()
+        for agent, colour in zip(rivals.groups, group_colours(first), strict=True):
+            shares, interval = performance_profile(rivals.scores(agent), tau)
+            axes.step(tau, shares, where="post", color=colour, label=agent)
+            if interval:
+                axes.fill_between(
+                    tau, *interval, step="post", color=colour, alpha=0.16, linewidth=0
+                )
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="score tau")
+        axes.set_ylabel("share of runs with score > tau")
         legend_below(figure, axes)
     return figure
 

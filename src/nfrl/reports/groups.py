@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -174,6 +174,33 @@ def compared(groups: Iterable[Group]) -> list[Group]:
     """
     groups = list(groups)
     return [group for group in groups if not group.first.variant] or groups
+
+
+def agent_and_variant(group: Group) -> str:
+    """Name a group by its agent and variant."""
+    return f"{group.first.agent} {group.first.variant}".strip()
+
+
+def name_columns(groups: Iterable[Group]) -> Callable[[Group], str]:
+    """Return how to name what is compared: agent and variant, and the preset if there are several.
+
+    Args:
+        groups: All that are compared.
+    """
+    presets = {group.first.preset for group in groups}
+
+    def name(group: Group) -> str:
+        preset = f" ({group.first.preset})" if len(presets) > 1 else ""
+        return agent_and_variant(group) + preset
+
+    return name
+
+
+def longest(groups: Iterable[Group], name: Callable[[Group], str]) -> dict[tuple[str, str], Group]:
+    """Return one group for each task and name: the longest run, then the one with most data."""
+    size = lambda group: (group.first.steps, group.first.transitions or 0)  # noqa: E731
+    found = by_task(sorted(groups, key=size)).items()
+    return {(task, name(group)): group for task, own in found for group in own}
 
 
 def mean_of_goals(scores: Sequence[Sequence[float]]) -> tuple[float, ...]:

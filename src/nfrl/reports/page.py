@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from nfrl.files import write_atomically
 from nfrl.reports import behaviour, figures, mazes
+from nfrl.reports.aggregates import find_rivals
 from nfrl.reports.groups import Group, by_task, compared, group_records, labels, score_text
 from nfrl.reports.style import group_colours, png
 from nfrl.reports.table import Cell, Table, escape_markdown
@@ -114,6 +115,16 @@ def make_pictures(
         "scores",
         "Mean score of each task with its 95% interval; diamonds are the paper's.",
     )
+    for rivals in find_rivals(groups):
+        title = f"Performance profile, {_plural(len(rivals.tasks), 'task')}"
+        add(
+            figures.performance_profiles(title, rivals),
+            "profile",
+            f"{', '.join(rivals.groups)} on {_plural(len(rivals.tasks), 'task')}: the share of "
+            "runs with a score above tau, mean over tasks. Higher is better. Bands are 95% "
+            "intervals, seeds resampled within each task; there are none where a task has one "
+            "seed.",
+        )
     for task, own in tasks.items():
         measure = measure_of(own, published)
         metrics = {id(group): _metrics_of(group, by_record) for group in own}

@@ -5,21 +5,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
-from types import MappingProxyType
 
 from nfrl.errors import UserError, unknown_name
 from nfrl.files import write_atomically
 from nfrl.registry import mappings
+from nfrl.reports.aggregates import aggregate_table, improvement_table
 from nfrl.reports.groups import (
     MOST_GOALS,
     Group,
     Interval,
+    agent_and_variant,
     by_task,
     compared,
     count,
     group_records,
     labels,
+    longest,
     mean_of_goals,
+    name_columns,
     score_text,
 )
 from nfrl.reports.table import Cell, Table
@@ -27,31 +30,6 @@ from nfrl.runs.records import Record
 from nfrl.task import Task
 
 FindTask = Callable[[str], Task | None]
-
-# Scores without one part of NF-GCBC, and of NF-BC in other forms (paper, ablations); the empty
-# variant is what the others are held against. PushT's: of 6 blocks, as the laptop preset has; those
-# of other noise have 24. All the paper's have chunks of 8.
-PAPER_ABLATION = MappingProxyType(
-    {
-        ("cube-single-play-v0", ""): 0.795,
-        ("cube-single-play-v0", "no-linear"): 0.0,
-        ("cube-single-play-v0", "no-layernorm"): 0.0,
-        ("cube-single-play-v0", "no-denoising"): 0.69,
-        ("scene-play-v0", ""): 0.42,
-        ("scene-play-v0", "no-linear"): 0.04,
-        ("scene-play-v0", "no-layernorm"): 0.30,
-        ("scene-play-v0", "no-denoising"): 0.42,
-        ("antmaze-large-navigate-v0", ""): 0.32,
-        ("antmaze-large-navigate-v0", "no-linear"): 0.26,
-        ("antmaze-large-navigate-v0", "no-layernorm"): 0.29,
-        ("antmaze-large-navigate-v0", "no-denoising"): 0.30,
-        ("pusht", ""): 0.77,
-        ("pusht", "chunk-16-blocks-24"): 0.827,
-        ("pusht", "chunk-16-noise-0.3"): 0.79,
-        ("pusht", "chunk-16-noise-0.03"): 0.873,
-        ("pusht", "chunk-16-noise-0"): nan,
-    }
-)
 
 _NONE = Cell("–")
 _SPREAD = (
@@ -70,13 +48,15 @@ def all_tables(records: Iterable[Record], published: FindTask) -> list[Table]:
     records = list(records)
     return [
         comparison_table(records, published),
+        aggregate_table(records),
+        improvement_table(records),
         variants_table(records, published),
         run_table(records, published),
         returns_table(records),
         ways_table(records),
         exploring_table(records),
         cost_table(records),
-        ablation_table(records),
+        ablation_table(records, published),
     ]
 
 
@@ -92,13 +72,7 @@ def comparison_table(records: Iterable[Record], published: FindTask) -> Table:
         published: Finds a task, for the paper's score; None means that it is not known.
     """
     groups = compared(group_records(records))
-    presets = {group.first.preset for group in groups}
-
-    def column(group: Group) -> str:
-        name, preset = _agent_and_variant(group), group.first.preset
-        return f"{name} ({preset})" if len(presets) > 1 else name
-
-    return _task_by_task("comparison", "Scores", groups, column, published)
+    return _task_by_task("comparison", "Scores", groups, name_columns(groups), published)
 
 
 def variants_table(records: Iterable[Record], published: FindTask) -> Table:
@@ -122,11 +96,7 @@ def variants_table(records: Iterable[Record], published: FindTask) -> Table:
         if group.first.task in shown and (group.first.agent, group.first.variant) in kinds
     ]
 
-    return _task_by_task("variants", "Variants", kept, _agent_and_variant, published)
-
-
-def _agent_and_variant(group: Group) -> str:
-    return f"{group.first.agent} {group.first.variant}".strip()
+    return _task_by_task("variants", "Variants", kept, agent_and_variant, published)
 
 
 def run_table(records: Iterable[Record], published: FindTask) -> Table:
@@ -282,7 +252,7 @@ def cost_table(records: Iterable[Record]) -> Table:
     )
 
 
-def ablation_table(records: Iterable[Record]) -> Table:
+def ablation_table(records: Iterable[Record], published: FindTask) -> Table:
     """Show what each part is worth: a row for each variant of an agent, beside the paper's."""
     groups = group_records(records)
     shown = [(task, group) for task, own in by_task(groups).items() for group in own]
@@ -295,7 +265,8 @@ def ablation_table(records: Iterable[Record]) -> Table:
         agent, variant = group.first.agent, group.first.variant
         if (task, agent) not in with_variants:
             continue
-        paper = PAPER_ABLATION.get((task, variant)) if agent in ("nf-gcbc", "nf-bc") else None
+        known = _comparable(group.first, published)
+        paper = known.published_variants.get(agent, {}).get(variant) if known else None
         rows.append(
             (
                 *(Cell(task), Cell(agent), Cell(variant or "full", bold=not variant)),
@@ -341,10 +312,17 @@ def paper_scores(record: Record, published: FindTask) -> dict[str, tuple[float, 
 
     Empty where the paper does not have the task, or what it has is scored otherwise.
     """
-    task = published(record.task)
-    if task is None or (task.scored_by == "return") != record.scored_by_return:
+    task = _comparable(record, published)
+    if task is None:
         return {}
     return {agent: (mean, task.published_std.get(agent)) for agent, mean in task.published.items()}
+
+
+def _comparable(record: Record, published: FindTask) -> Task | None:
+    """The task of a record, if it is known and scored alike."""
+    task = published(record.task)
+    alike = task is not None and (task.scored_by == "return") == record.scored_by_return
+    return task if alike else None
 
 
 def spread(mean: float, std: float | None, by_return: bool = False) -> str:
@@ -450,9 +428,8 @@ def _task_by_task(
     published: FindTask,
 ) -> Table:
     """A row for each task, a column for each kind of group, the paper's scores beside."""
-    size = lambda group: (group.first.steps, group.first.transitions or 0)  # noqa: E731
-    found = dict(sorted(by_task(sorted(groups, key=size)).items()))
-    cells = {(task, column(group)): group for task, own in found.items() for group in own}
+    found = dict(sorted(by_task(groups).items()))
+    cells = longest(groups, column)
     columns = sorted({kind for _, kind in cells})
     scores = {task: paper_scores(own[0].first, published) for task, own in found.items()}
     papers = sorted({agent for known in scores.values() for agent in known})

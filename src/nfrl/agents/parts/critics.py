@@ -67,6 +67,13 @@ class Critic(eqx.Module):
         return jax.vmap(self)(observations, actions)
 
 
+def least_value(
+    critic: Critic, observation: Float[Array, " observation"], action: Float[Array, " action"]
+) -> Float[Array, ""]:
+    """Return min_i Q_i(s, a) of one pair; the action is clipped to [-1, 1], as in training."""
+    return aggregate(critic(observation, jnp.clip(action, -1, 1)), "min")
+
+
 def aggregate(values: Float[Array, "... members"], how: Aggregate) -> Float[Array, "..."]:
     """Make one value of an ensemble's: its minimum or its mean."""
     return values.min(-1) if how == "min" else values.mean(-1)

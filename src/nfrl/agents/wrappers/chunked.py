@@ -91,3 +91,12 @@ class Chunked(Wrapper):
     ) -> Float[Array, ""]:
         """Return the log-density of a chunk."""
         return super().log_prob(observation, goal, action.reshape(-1))
+
+    def q(
+        self,
+        observation: Float[Array, " observation"],
+        goal: Float[Array, " goal"],
+        action: Float[Array, "predicted action"],
+    ) -> Float[Array, ""]:
+        """Return the critics' value of a chunk."""
+        return super().q(observation, goal, action.reshape(-1))

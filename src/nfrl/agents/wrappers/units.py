@@ -208,6 +208,15 @@ class InUnits(Wrapper):
                 total = jnp.where(right.all(), total, -jnp.inf)
         return total
 
+    def q(
+        self,
+        observation: Float[Array, "*history observation"],
+        goal: Float[Array, " goal"],
+        action: Float[Array, "*predicted action"],
+    ) -> Float[Array, ""]:
+        """Return the critics' value of an action of the data's units."""
+        return super().q(observation, goal, self.units.encode(action))
+
 
 def _mean_density(agent: InUnits, observation: Array, goal: Array, action: Array) -> Array:
     """Return the log of the density's mean over the parts that the action's values stand for."""

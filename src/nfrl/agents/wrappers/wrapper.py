@@ -72,3 +72,12 @@ class Wrapper(eqx.Module):
     ) -> Float[Array, ""]:
         """Return its log-density of an action."""
         return self.agent.log_prob(*self.see(observation, goal), action)  # type: ignore[attr-defined]
+
+    def q(
+        self,
+        observation: Float[Array, "*history observation"],
+        goal: Float[Array, " goal"],
+        action: Float[Array, "*predicted action"],
+    ) -> Float[Array, ""]:
+        """Return its critics' value of an action."""
+        return self.agent.q(*self.see(observation, goal), action)  # type: ignore[attr-defined]

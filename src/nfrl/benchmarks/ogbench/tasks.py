@@ -17,6 +17,17 @@ NF_GCBC = {
     "antmaze-medium-stitch-v0": (0.97, 0.566, 0.068),
     "antsoccer-arena-stitch-v0": (0.97, 0.643, 0.016),
 }
+# Its ablations: one part left out. The empty variant is the whole agent in the same table.
+NF_GCBC_ABLATIONS = {
+    "cube-single-play-v0": {"": 0.795, "no-linear": 0.0, "no-layernorm": 0.0, "no-denoising": 0.69},
+    "scene-play-v0": {"": 0.42, "no-linear": 0.04, "no-layernorm": 0.30, "no-denoising": 0.42},
+    "antmaze-large-navigate-v0": {
+        "": 0.32,
+        "no-linear": 0.26,
+        "no-layernorm": 0.29,
+        "no-denoising": 0.30,
+    },
+}
 
 SINGLE_TASK_DISCOUNT = 0.995
 """Of the paper's commands for offline RL."""
@@ -48,6 +59,7 @@ GOALS = 5
 def _goal_conditioned(world: World, kind: str) -> Task:
     name = f"{world.name}-{kind}-v0"
     discount, mean, deviation = NF_GCBC.get(name, (world.discount, None, None))
+    ablation = NF_GCBC_ABLATIONS.get(name)
     return Task(
         name=name,
         family="gcbc",
@@ -60,6 +72,7 @@ def _goal_conditioned(world: World, kind: str) -> Task:
         tags=world.tags,
         published={} if mean is None else {"nf-gcbc": mean},
         published_std={} if deviation is None else {"nf-gcbc": deviation},
+        published_variants={} if ablation is None else {"nf-gcbc": ablation},
     )
 
 

@@ -1,0 +1,161 @@
+"""Writing a policy for other programs: its functions, a reader, a README, and a check of it all."""
+
+import dataclasses
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from nfrl import __version__
+from nfrl.errors import UserError
+from nfrl.exporting import exported_policy, readme
+from nfrl.exporting.draws import draw_all
+from nfrl.exporting.exported_policy import DESCRIPTION, SCHEMA, ExportedPolicy
+from nfrl.exporting.exporter import Exporter
+from nfrl.exporting.functions import Function, Functions, functions_of
+from nfrl.files import write_atomically, write_json
+from nfrl.interfaces.agent import Agent
+from nfrl.registry import find, names
+from nfrl.spec import ActionSpec, Spec
+
+CHECKED = 32
+"""Random inputs that each function is checked with."""
+TOLERANCE = 1e-3
+"""The largest difference that is rounding: in parts of an action's range, and of 1 + |value|."""
+
+
+def export(agent: Agent, spec: Spec, name: str, path: Path | str, to: str) -> dict[str, float]:
+    """Write an agent's policy to a folder, for programs without nfrl.
+
+    The files are read back and compared with the agent on random inputs before they get their
+    place. An earlier export in that place is replaced.
+
+    Args:
+        agent: The agent.
+        spec: What it observes and does.
+        name: What to call its algorithm.
+        path: The folder.
+        to: The format: ``onnx``, ``stablehlo``, ``numpy``, or one that a package announces.
+
+    Returns:
+        The largest difference from the agent, for each function.
+
+    Raises:
+        UserError: The folder holds something else, the policy does something that the format has
+            not, or the files do not act as the agent does.
+    """
+    path = Path(path).expanduser()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())) and not is_export(path):
+        raise UserError(f"{path} holds something else than an export: choose another folder")
+    exporter: Exporter = find("exporters", to)
+    functions = functions_of(agent, spec)
+    made = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        made.mkdir(parents=True)
+        exporter.write(functions.by_name, made)
+        write_json(made / DESCRIPTION, _describe(agent, spec, name, to, functions))
+        own = Path(exported_policy.__file__).read_bytes()
+        write_atomically(made / "exported_policy.py", lambda file: file.write(own))
+        differences = _check(made, functions, spec.action) if to in names_of_readable() else {}
+        text = readme.write(name, to, exporter.describes, functions, differences)
+        write_atomically(made / "README.md", lambda file: file.write(text.encode()))
+        if path.exists():
+            shutil.rmtree(path)
+        made.rename(path)
+    except OSError as error:
+        raise UserError(f"could not write {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return differences
+
+
+def is_export(path: Path) -> bool:
+    """Whether a folder holds an exported policy."""
+    return (path / DESCRIPTION).is_file()
+
+
+def formats() -> list[str]:
+    """Return the formats that there are."""
+    return names("exporters")
+
+
+def names_of_readable() -> tuple[str, ...]:
+    """Return the formats that exported_policy.py reads, and that are checked."""
+    return tuple(exported_policy._LOADERS)
+
+
+def _describe(
+    agent: Agent, spec: Spec, name: str, to: str, functions: Functions
+) -> Mapping[str, Any]:
+    can = agent.capabilities
+    return {
+        "schema": SCHEMA,
+        "format": to,
+        "agent": name,
+        "nfrl": __version__,
+        "observation": [
+            {"name": each, "shape": list(array.shape)} for each, array in spec.observation.items()
+        ],
+        "action": {"low": list(spec.action.low), "high": list(spec.action.high)},
+        "goals": can.goals,
+        "goal_columns": list(spec.goal_columns),
+        "history": can.history,
+        "predicted": can.predicted,
+        "executed": can.executed,
+        "draws": {name: dataclasses.asdict(draw) for name, draw in functions.draws.items()},
+        "functions": {
+            name: [{"name": each.name, "shape": list(each.shape)} for each in function.inputs]
+            for name, function in functions.by_name.items()
+        },
+    }
+
+
+def _check(folder: Path, functions: Functions, action: ActionSpec) -> dict[str, float]:
+    """Return the largest difference between the files and the agent, for each function."""
+    generator = np.random.default_rng(0)
+    files = ExportedPolicy(folder).functions
+    found = {}
+    for name, function in functions.by_name.items():
+        compiled = jax.jit(function.call)
+        differences, worst = [0.0], 0.0
+        for _ in range(CHECKED):
+            given = _random_inputs(function, functions, action, generator)
+            right = np.asarray(compiled(*given.values()))
+            wrong = np.abs(files[name](given) - right)
+            if not np.array_equal(np.isfinite(right), np.isfinite(files[name](given))):
+                wrong = np.full_like(right, np.inf)
+            wrong = np.where(np.isfinite(right), wrong, 0.0)
+            scale = _spans(action) if name == "act" else 1 + np.abs(right)
+            differences.append(float(wrong.max()))
+            worst = max(worst, float((wrong / np.where(np.isfinite(scale), scale, 1)).max()))
+        if not worst <= TOLERANCE:
+            raise UserError(
+                f"the exported {name} differs from the agent's by {max(differences):.3g}: nothing "
+                "was kept; please report it"
+            )
+        found[name] = max(differences)
+    return found
+
+
+def _spans(action: ActionSpec) -> np.ndarray:
+    spans = np.asarray(action.high) - np.asarray(action.low)
+    return np.where(spans > 0, spans, 1.0)
+
+
+def _random_inputs(
+    function: Function, functions: Functions, action: ActionSpec, generator: np.random.Generator
+) -> dict[str, np.ndarray]:
+    given = {}
+    for port in function.inputs:
+        if port.name in functions.draws:
+            (given[port.name],) = draw_all([functions.draws[port.name]], generator)
+        elif port.name == "action":
+            values = generator.uniform(action.low, action.high, port.shape)
+            given[port.name] = values.astype(np.float32)
+        else:
+            given[port.name] = generator.standard_normal(port.shape, np.float32)
+    return given

@@ -1,0 +1,1 @@
+"""The trackers that come with this package, one a file; see :mod:`nfrl.interfaces.tracker`."""
