@@ -89,7 +89,7 @@ def test_the_metadata(built):
     announced.read_string(metadata(built[0], "entry_points.txt"))
     assert announced["console_scripts"]["nfrl"] == "nfrl.cli.main:main"
     files = members(built[0])
-    for group in ("agents", "flows", "tasks", "formats", "recipes"):
+    for group in ("agents", "flows", "tasks", "formats", "recipes", "exporters", "trackers"):
         for reference in announced[f"nfrl.{group}"].values():
             assert f"{reference.partition(':')[0].replace('.', '/')}.py" in files
 
