@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-quick test lint types tests format clean
+.PHONY: setup demo demo-quick test lint types docs tests format clean
 
 setup: $(VENV)/.installed
 
@@ -24,21 +24,25 @@ demo: setup
 demo-quick: setup
 	$(BIN)/nfrl demo --quick
 
-test: lint types tests
+test: lint types docs tests
 
 lint: setup
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests scripts
+	$(BIN)/ruff check src tests scripts
 
 types: setup
 	$(BIN)/mypy
+
+# The site, into site/. It needs no network; a warning is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 tests: setup
 	$(BIN)/pytest -n 2
 
 format: setup
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests scripts
+	$(BIN)/ruff check --fix src tests scripts
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import write_data
@@ -15,6 +16,7 @@ from nfrl.cli import suite
 from nfrl.cli.main import main
 from nfrl.cli.train import plan
 from nfrl.errors import UserError
+from nfrl.launch import local
 from nfrl.launch.jobs import Job, find_suite, known_suites, read_suite
 from nfrl.launch.local import share_cores, work_through
 from nfrl.runs.records import Record, load_records
@@ -191,6 +193,20 @@ def test_lanes_share_the_cores(tmp_path):
     logs = [tmp_path / "0.log", tmp_path / "1.log"]
     list(work_through([python(code)] * 2, logs, 2))
     assert [log.read_text().strip() for log in logs] == [str(sorted(s)) for s in share_cores(2)]
+
+
+def test_where_there_is_no_posix_a_command_is_started_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "os", SimpleNamespace(name="nt"))  # no affinity, no SIGINT to others
+    assert local.share_cores(2) == [{0}, {0}]
+    assert local._words(["nfrl", "train"], {0}) == ["nfrl", "train"]
+    logs = [tmp_path / "short.log", tmp_path / "long.log"]
+    commands = [python("print('done')"), python("import time; time.sleep(60)")]
+    outcomes = work_through(commands, logs, 2)
+    assert next(outcomes).status == 0
+    began = time.monotonic()
+    outcomes.close()  # ends the other
+    assert time.monotonic() - began < 10
+    assert logs[0].read_text().strip() == "done"
 
 
 def test_what_runs_is_interrupted_when_the_caller_stops(tmp_path):

@@ -146,7 +146,7 @@ class Pool:
         for each in workers:
             assert each.stdin is not None
             # A worker that has died says so when its answer is read.
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(OSError):
                 os.write(each.stdin.fileno(), b"\n")
         for each in workers:
             self._await(each)

@@ -66,7 +66,7 @@ def read_suite(path: Path) -> list[Job]:
         UserError: A line cannot be split into words, has fewer than two, or stands there twice.
     """
     jobs: list[Job] = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             words = tuple(shlex.split(line, comments=True))
         except ValueError as error:

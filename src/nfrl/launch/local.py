@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-# Becomes the command, on its own cores. A program of its own, since this process may have threads
-# (JAX's) with whose locks a fork that runs Python would hang.
+# Becomes the command, on its own cores. POSIX only; elsewhere the command is started as it is. A
+# program of its own, since this process may have threads (JAX's) with whose locks a fork that runs
+# Python would hang.
 _LAUNCH = """
 import os, signal, sys
 # Of what a shell started in the background, which ignores it, children inherit that.
@@ -84,7 +85,7 @@ def work_through(
                 _wait([process for _, process, _ in running.values()], seconds=1.0)
     finally:
         for _, process, _ in running.values():
-            process.send_signal(signal.SIGINT)
+            _interrupt(process)
         for _, process, _ in running.values():
             process.wait()
 
@@ -96,11 +97,26 @@ def _wait(processes: Sequence[subprocess.Popen], seconds: float) -> None:
         time.sleep(0.05)
 
 
+def _interrupt(process: subprocess.Popen) -> None:
+    """Ask a command to stop, as by Ctrl-C."""
+    if os.name == "posix":
+        process.send_signal(signal.SIGINT)
+    else:  # Windows sends no such signal to another process; a run goes on from its checkpoint
+        process.terminate()
+
+
+def _words(command: Sequence[str], cores: set[int]) -> list[str]:
+    """Return what is started for a command."""
+    if os.name != "posix":  # Windows: execvp starts another process there, and ends this one
+        return list(command)
+    return [sys.executable, "-I", "-c", _LAUNCH, ",".join(map(str, cores)), *command]
+
+
 def _start(command: Sequence[str], log: Path, cores: set[int]) -> subprocess.Popen:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         return subprocess.Popen(
-            [sys.executable, "-I", "-c", _LAUNCH, ",".join(map(str, cores)), *command],
+            _words(command, cores),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -228,7 +228,7 @@ def _check_present(file: Path, name: str, column: Any, row: int, shape: Sequence
 
 def _info(path: Path) -> Mapping[str, Any]:
     try:
-        info = json.loads((path / "meta" / "info.json").read_text())
+        info = json.loads((path / "meta" / "info.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: meta/info.json cannot be read ({error})") from error
     if not isinstance(info, Mapping):
@@ -289,7 +289,7 @@ def _task_words(path: Path) -> dict[int, str]:
     meta = path / "meta"
     try:
         if (meta / "tasks.jsonl").is_file():
-            lines = (meta / "tasks.jsonl").read_text().splitlines()
+            lines = (meta / "tasks.jsonl").read_text(encoding="utf-8").splitlines()
             rows = [json.loads(line) for line in lines if line.strip()]
         elif (meta / "tasks.parquet").is_file():
             rows = parquet.read_table(meta / "tasks.parquet").to_pylist()
