@@ -64,5 +64,14 @@ def write_json(path: Path | str, value: Mapping[str, Any]) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Write these bytes atomically.
+
+    Raises:
+        UserError: As for `write_atomically`.
+    """
+    write_atomically(path, lambda file: file.write(content))
+
+
 def void(_: object) -> None:
     """Drop a value, so that a lambda can end in a call whose result is not wanted."""

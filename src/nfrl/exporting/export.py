@@ -17,7 +17,7 @@ from nfrl.exporting.draws import draw_all
 from nfrl.exporting.exported_policy import DESCRIPTION, SCHEMA, ExportedPolicy
 from nfrl.exporting.exporter import Exporter
 from nfrl.exporting.functions import Function, Functions, functions_of
-from nfrl.files import write_atomically, write_json
+from nfrl.files import write_bytes, write_json
 from nfrl.interfaces.agent import Agent
 from nfrl.registry import find, names
 from nfrl.spec import ActionSpec, Spec
@@ -59,10 +59,10 @@ def export(agent: Agent, spec: Spec, name: str, path: Path | str, to: str) -> di
         exporter.write(functions.by_name, made)
         write_json(made / DESCRIPTION, _describe(agent, spec, name, to, functions))
         own = Path(exported_policy.__file__).read_bytes()
-        write_atomically(made / "exported_policy.py", lambda file: file.write(own))
+        write_bytes(made / "exported_policy.py", own)
         differences = _check(made, functions, spec.action) if to in names_of_readable() else {}
         text = readme.write(name, to, exporter.describes, functions, differences)
-        write_atomically(made / "README.md", lambda file: file.write(text.encode()))
+        write_bytes(made / "README.md", text.encode())
         if path.exists():
             shutil.rmtree(path)
         made.rename(path)

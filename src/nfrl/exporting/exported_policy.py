@@ -13,7 +13,7 @@ nothing is unpickled.
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -244,19 +244,25 @@ def _compiled(
     return run
 
 
-def _step(operation: dict[str, Any], known: Mapping[str, Any]) -> tuple[Any, list[str], list[str]]:
+Carry = Callable[[list[Any], Mapping[str, Any]], Sequence[Any]]
+"""An operation as a function of its inputs, and of all values that a loop's body may use."""
+
+
+def _step(
+    operation: dict[str, Any], known: Mapping[str, Any]
+) -> tuple[Carry, list[str], list[str]]:
     kind, names, results = operation["kind"], operation["inputs"], operation["outputs"]
     if kind == "Scan":
         return _loop(operation, known), names, results
     if kind not in _NUMPY:
         raise ValueError(f"the program has an operation {kind}, which this file cannot carry out")
-    function = _NUMPY[kind](operation["attributes"])
+    function: Any = _NUMPY[kind](operation["attributes"])
     if len(results) > 1:
         return lambda given, values: function(*given), names, results
     return lambda given, values: (function(*given),), names, results
 
 
-def _loop(operation: dict[str, Any], known: Mapping[str, Any]) -> Callable[..., list[Any]]:
+def _loop(operation: dict[str, Any], known: Mapping[str, Any]) -> Carry:
     carried, length = operation["attributes"]["carried"], operation["attributes"]["length"]
     turn = _compiled(operation["body"], known)
 
@@ -272,7 +278,7 @@ def _loop(operation: dict[str, Any], known: Mapping[str, Any]) -> Callable[..., 
     return run
 
 
-def _fixed(function: Callable[..., Any]) -> Callable[[dict[str, Any]], Any]:
+def _fixed(function: Any) -> Callable[[dict[str, Any]], Any]:
     """A NumPy function that is an operation without attributes."""
     return lambda attributes: function
 

@@ -1,7 +1,7 @@
 """What an exported policy can be asked, as functions of arrays alone."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -66,7 +66,7 @@ def functions_of(agent: Agent, spec: Spec) -> Functions:
     meaning = _meaning(agent, spec)
 
     def act(observation: Array, *goal: Array) -> Array:
-        return agent.act(observation, *_goal_or_none(goal), jr.key(0))
+        return agent.act(observation, _goal_or_none(goal), jr.key(0))
 
     shapes = [jax.ShapeDtypeStruct(each.shape, jnp.float32) for each in (observation, *goal)]
     drawn, draws = with_draws(act, *shapes)
@@ -85,16 +85,16 @@ def _valued(agent: Agent, name: str, inputs: tuple[Port, ...], meaning: dict[str
 
     def call(observation: Array, *rest: Array) -> Array:
         *goal, action = rest
-        return method(observation, *_goal_or_none(goal), action)
+        return method(observation, _goal_or_none(goal), action)
 
     shapes = [jax.ShapeDtypeStruct(each.shape, jnp.float32) for each in inputs]
     folded, _ = with_draws(call, *shapes)
     return Function(folded, inputs, name, meaning)
 
 
-def _goal_or_none(goal: Any) -> tuple[Array, ...]:
+def _goal_or_none(goal: Sequence[Array]) -> Array:
     """Return the goal that is given; one of no width to an agent that seeks none."""
-    return tuple(goal) or (jnp.zeros(0),)
+    return goal[0] if goal else jnp.zeros(0)
 
 
 def _meaning(agent: Agent, spec: Spec) -> dict[str, str]:

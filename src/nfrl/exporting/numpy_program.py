@@ -8,7 +8,7 @@ from typing import Any
 from nfrl.exporting.functions import Function
 from nfrl.exporting.fusion import fuse
 from nfrl.exporting.program import Program, lower
-from nfrl.files import write_atomically
+from nfrl.files import write_bytes
 
 PROGRAMS, WEIGHTS = "programs.json", "weights.safetensors"
 
@@ -39,8 +39,8 @@ class NumpyProgram:
                 weights[names[key]] = value
             programs[name] = _to_json(program, renamed)
         text = json.dumps(programs, separators=(",", ":"))
-        write_atomically(folder / PROGRAMS, lambda file: file.write(text.encode()))
-        write_atomically(folder / WEIGHTS, lambda file: file.write(save(weights)))
+        write_bytes(folder / PROGRAMS, text.encode())
+        write_bytes(folder / WEIGHTS, save(weights))
 
 
 EXPORTER = NumpyProgram()

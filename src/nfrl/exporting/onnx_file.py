@@ -9,7 +9,7 @@ import numpy as np
 from nfrl.exporting.functions import Function
 from nfrl.exporting.fusion import fuse
 from nfrl.exporting.program import Operation, Port, Program, lower
-from nfrl.files import write_atomically
+from nfrl.files import write_bytes
 
 OPSET = 17
 """The least version of ONNX's operations that has all of them: what older runtimes know, too."""
@@ -27,9 +27,7 @@ class OnnxFiles:
         for name, function in functions.items():
             program = fuse(lower(function.call, function.inputs, [function.output]))
             content = model(name, program).SerializeToString()
-            write_atomically(
-                folder / f"{name}.onnx", lambda file, content=content: file.write(content)
-            )
+            write_bytes(folder / f"{name}.onnx", content)
 
 
 EXPORTER = OnnxFiles()

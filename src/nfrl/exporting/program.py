@@ -122,9 +122,10 @@ class _Lowering:
         values |= dict(zip(closed.jaxpr.invars, inputs, strict=True))
 
         def read(variable: Any) -> Any:
-            if isinstance(variable, core.Literal):
-                return np.asarray(variable.val, variable.aval.dtype)
-            return values[variable]
+            if not isinstance(variable, core.Literal):
+                return values[variable]
+            kind: Any = variable.aval
+            return np.asarray(variable.val, kind.dtype)
 
         for equation in closed.jaxpr.eqns:
             given = [read(each) for each in equation.invars]
@@ -521,7 +522,7 @@ def _convolution(to: _Lowering, equation: Any, value: Any, kernel: Any) -> Any:
     shape = [_shape(equation)[axis] for axis in numbers.out_spec]
     strides = list(map(int, parameters["window_strides"]))
     result = to.add("Conv", [value, kernel], shape, strides=strides)
-    return to.transpose(result, np.argsort(numbers.out_spec))
+    return to.transpose(result, np.argsort(numbers.out_spec).tolist())
 
 
 def _gather(to: _Lowering, equation: Any, value: Any, indices: Any) -> Any:

@@ -6,7 +6,7 @@ import jax
 import jax.export
 
 from nfrl.exporting.functions import Function
-from nfrl.files import write_atomically
+from nfrl.files import write_bytes
 
 PLATFORMS = ("cpu", "cuda")
 """What each file is compiled for when it is loaded."""
@@ -26,9 +26,7 @@ class StableHLO:
             shapes = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in function.inputs]
             exported = jax.export.export(jax.jit(function.call), platforms=PLATFORMS)(*shapes)
             content = exported.serialize()
-            write_atomically(
-                folder / f"{name}.stablehlo", lambda file, content=content: file.write(content)
-            )
+            write_bytes(folder / f"{name}.stablehlo", content)
 
 
 EXPORTER = StableHLO()
