@@ -264,16 +264,17 @@ def _step(
 
 def _loop(operation: dict[str, Any], known: Mapping[str, Any]) -> Carry:
     carried, length = operation["attributes"]["carried"], operation["attributes"]["length"]
-    turn = _compiled(operation["body"], known)
+    body = _compiled(operation["body"], known)
 
     def run(inputs: list[Any], values: Mapping[str, Any]) -> list[Any]:
         carry, rows = inputs[:carried], inputs[carried:]
         stacked: list[list[Any]] = []
         for i in range(length):
-            found = turn([*carry, *(each[i] for each in rows)], values)
+            found = body([*carry, *(each[i] for each in rows)], values)
             carry = found[:carried]
             stacked.append(found[carried:])
-        return [*carry, *(np.stack(each) for each in zip(*stacked, strict=True))]
+        columns = [np.stack([turn[i] for turn in stacked]) for i in range(len(stacked[0]))]
+        return [*carry, *columns]
 
     return run
 

@@ -25,7 +25,7 @@ class StableHLO:
         for name, function in functions.items():
             shapes = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in function.inputs]
             exported = jax.export.export(jax.jit(function.call), platforms=PLATFORMS)(*shapes)
-            content = exported.serialize()
+            content = bytes(exported.serialize())
             write_bytes(folder / f"{name}.stablehlo", content)
 
 
