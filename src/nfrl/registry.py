@@ -28,6 +28,7 @@ KINDS = {
     "formats": "a format of data: a module or object with `matches` and `read`",
     "presets": "a function of (preset, agent, task) that returns values, or None",
     "suites": "a package that holds lists of runs, NAME.txt",
+    "zoo": "a package that holds trained policies, TASK/policy.json",
     "launchers": "what starts many runs",
     "trackers": "what follows a run: a class as nfrl.interfaces.tracker tells",
     "exporters": "how a policy is written for other programs, as nfrl.exporting tells",

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import tyro
 
+from nfrl.cli.play import watch
 from nfrl.cli.report import show
 from nfrl.cli.suite import work
+from nfrl.experiment.load import load_policy
 from nfrl.launch.jobs import Job
+from nfrl.task import find_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,4 +66,17 @@ def run(arguments: Sequence[str]) -> None:
     jobs = [Job((agent, scale.task, *scale.changed, *words)) for agent in ("nf-gcbc", "gcbc")]
     work("the demonstration", jobs, options.runs, lanes=None, record=None)
     show([options.runs], options.runs / "report")
+    _watch(options, scale)
     print(f"all in {(time.monotonic() - began) / 60:.1f} minutes; runs: {options.runs}")
+
+
+def _watch(options: DemoOptions, scale: Scale) -> None:
+    """Film the flow that was just trained, where pictures can be drawn."""
+    # Imported here: it needs what draws pictures.
+    from nfrl.evaluation.video import VideoUnavailable
+
+    (folder,) = options.runs.glob(f"{scale.task}/nf-gcbc-*/seed-{options.seed}")
+    try:
+        print(watch(load_policy(folder), find_task(scale.task), folder / "video.mp4"))
+    except (VideoUnavailable, ModuleNotFoundError) as error:
+        print(error)

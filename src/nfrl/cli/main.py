@@ -15,6 +15,7 @@ COMMANDS = {
     "suite": "work through many runs: suite run NAME, suite status NAME",
     "resume": "go on with a run that was interrupted",
     "eval": "evaluate a run's agent again",
+    "play": "watch a policy act, in a window or as a video",
     "export": "write a policy for programs without nfrl: ONNX, StableHLO, NumPy",
     "report": "tables, figures and one HTML page from runs or records",
     "bench": "measure speed; hold agents against known densities",

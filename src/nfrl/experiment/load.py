@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jax.random as jr
 
-from nfrl.acting import saving
+from nfrl.acting import saving, zoo
 from nfrl.acting.policy import Policy
 from nfrl.agents.parts.optimization import without_optimizer
 from nfrl.errors import UserError
@@ -14,6 +14,9 @@ from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
 from nfrl.training.offline import load_agent
 from nfrl.training.online import load_online
+
+ZOO = "zoo:"
+"""What the names of policies begin with that come with a package."""
 
 
 def load_trained(experiment: Experiment, folder: RunFolder, step: int | None = None) -> Agent:
@@ -36,7 +39,8 @@ def load_policy(path: Path | str, *, step: int | None = None, seed: int = 0) -> 
     No simulator is imported, and no code of the folder's is run.
 
     Args:
-        path: What :meth:`Policy.save` wrote; or a run's folder, runs/TASK/AGENT-PRESET/seed-N.
+        path: What :meth:`Policy.save` wrote; a run's folder, runs/TASK/AGENT-PRESET/seed-N; or
+            ``zoo:TASK``, a policy that comes with a package.
         step: The checkpoint's step, of a run; by default the latest.
         seed: Of the policy's own random numbers.
 
@@ -44,6 +48,8 @@ def load_policy(path: Path | str, *, step: int | None = None, seed: int = 0) -> 
         UserError: It is neither, or a run that explored a maze; there is no such checkpoint, or it
             is cut short.
     """
+    if str(path).startswith(ZOO):
+        path = zoo.find(str(path).removeprefix(ZOO))
     path = Path(path).expanduser().resolve()
     if saving.is_policy(path):
         if step is not None:

@@ -222,9 +222,7 @@ def _load_numpy(folder: Path, description: dict[str, Any], threads: int) -> dict
     return {name: load(name) for name in description["functions"]}
 
 
-def _compiled(
-    program: dict[str, Any], known: Mapping[str, Any]
-) -> Callable[[list[np.ndarray]], list[np.ndarray]]:
+def _compiled(program: dict[str, Any], known: Mapping[str, Any]) -> Callable[..., list[Any]]:
     """Look every operation up once; what is left of a call is a list of NumPy functions."""
     steps = [_step(each, known) for each in program["operations"]]
     inputs = [each["name"] for each in program["inputs"]]

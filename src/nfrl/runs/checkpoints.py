@@ -124,7 +124,9 @@ def load(path: Path, like: Tree) -> Tree:
         raise UserError(
             f"{path}: not a whole checkpoint ({error}); delete it to go on from the one before"
         ) from error
-    for (name, leaf), array in zip(wanted, arrays, strict=True):
+    for i, ((name, leaf), array) in enumerate(zip(wanted, arrays, strict=True)):
+        if array.dtype == np.float16 and leaf.dtype == np.float32:
+            array = arrays[i] = array.astype(np.float32)  # stored in half precision
         if array.shape != leaf.shape or array.dtype != leaf.dtype:
             raise UserError(
                 f"{path}: array {name!r} is {array.dtype}{list(array.shape)}, but this "
