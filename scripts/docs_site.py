@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "docs" / "notebooks"
 COMMANDS_MARK = "<!-- made by the site: every command -->"
 TABLES_MARK = "<!-- made by the site: every table -->"
-LATER = ("export.md", "sharing.md")
+LATER = ("sharing.md",)
 """Pages that may be missing; the navigation passes them over then."""
 
 # What `--help` is asked of. A command that is not here is asked alone.
@@ -30,7 +30,7 @@ ACTIONS = {
     "collect": ("expert ant", "score ant"),
     "train": ("", "nf-gcbc cube-single-play-v0"),
     "suite": ("", "run", "status"),
-    "bench": ("train", "sample", "explore", "data", "modes"),
+    "bench": ("train", "sample", "deploy", "explore", "data", "modes"),
 }
 
 

@@ -10,6 +10,7 @@ import zipfile
 from email.parser import Parser
 from pathlib import Path
 
+import pages
 import pytest
 import yaml
 from packaging.version import Version
@@ -133,23 +134,60 @@ assert abs(again.log_prob(np.zeros(6), np.zeros((4, 3))) - log_prob) < 1e-4
 """
 
 
-def test_the_quick_start_of_an_installed_wheel(built, tmp_path):
-    target, desk = tmp_path / "installed", tmp_path / "desk"
-    desk.mkdir()
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
+    """Where the wheel is installed, and the environment in which nfrl comes from there."""
+    target = tmp_path_factory.mktemp("installed")
     words = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-index", "--target"]
     run("pip", "install", *words, str(target), str(built[0]))
     # The folder of the sources is not on the path, and stands behind the wheel if it is installed.
-    environment = {**os.environ, "PYTHONPATH": str(target)}
+    return target, {**os.environ, "PYTHONPATH": str(target)}
+
+
+def test_the_quick_start_of_an_installed_wheel(installed, tmp_path):
+    target, environment = installed
     done = subprocess.run(
         [sys.executable, "-c", QUICK_START, str(target)],
-        cwd=desk,
+        cwd=tmp_path,
         env=environment,
         capture_output=True,
         text=True,
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert [path.name for path in desk.iterdir()] == ["my-policy"]
+    assert [path.name for path in tmp_path.iterdir()] == ["my-policy"]
+
+
+WITHOUT_JAX = """
+import sys
+for name in ("jax", "jaxlib", "nfrl", "equinox", "flowjax"):
+    sys.modules[name] = None
+exec(compile(open("loop.py").read(), "loop.py", "exec"))
+"""
+
+
+def test_the_page_on_the_robot_with_an_installed_wheel(installed, tmp_path):
+    # Train, track, save, export; then act where neither nfrl nor JAX can be imported.
+    _, environment = installed
+    names = [path.name for path in pages.write_files(pages.page("export.md"), tmp_path)]
+    assert names == ["train.py", "loop.py"]
+    said = [
+        subprocess.run(
+            [sys.executable, *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=True,
+        ).stdout
+        for words in (["train.py"], ["-c", WITHOUT_JAX])
+    ]
+    assert "'act'" in said[0]
+    assert "'log_prob'" in said[0]
+    assert re.search(r"median \d+\.\d\d ms, 99th percentile \d+\.\d\d ms", said[1])
+    assert list((tmp_path / "runs/mine/tensorboard").iterdir())
+    assert (tmp_path / "my-policy/policy.safetensors").is_file()
 
 
 def test_the_version_has_one_source():

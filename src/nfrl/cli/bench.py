@@ -13,13 +13,17 @@ from rich.console import Console
 from rich.table import Table
 
 from nfrl import registry
+from nfrl.acting.policy import Policy
 from nfrl.agents.configs import agents_that, find_config
+from nfrl.agents.parts.optimization import without_optimizer
 from nfrl.analysis.multimodality import DENSITIES, MODELS, compare, true_samples
 from nfrl.analysis.speed_collecting import collecting_speed
+from nfrl.analysis.speed_deploying import PRODUCTS, deploying_speed
 from nfrl.analysis.speed_exploring import exploring_speed
 from nfrl.analysis.speed_training import sampling_milliseconds, training_speed
 from nfrl.errors import UserError, unknown_name
 from nfrl.files import write_atomically, write_json
+from nfrl.networks import count_parameters
 from nfrl.presets import Preset, family_of, find_preset
 from nfrl.progress import progress
 from nfrl.reports.modes import mode_samples
@@ -65,6 +69,23 @@ class SampleOptions:
     """Which agents."""
     batches: tuple[int, ...] = (1, 50, 1024)
     """How many actions (or chunks of them) are chosen at once."""
+    out: Path | None = None
+    """A JSON file to write the figures to, with versions and device."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DeployOptions:
+    """Measure one choice of an action as a robot's loop meets it: in JAX, and exported.
+
+    On cube-single's sizes (28 observed numbers, 5-d actions), one action or one chunk at a time.
+    """
+
+    agents: tuple[str, ...] = ("nf-gcbc", "fm-gcbc", "nf-bc", "fm-bc", "diffusion-bc")
+    """Which agents; AGENT:PRESET for networks of another preset than "laptop"."""
+    formats: tuple[str, ...] = ("onnx", "numpy")
+    """What to export to."""
+    calls: int = 1000
+    """Of each agent and format."""
     out: Path | None = None
     """A JSON file to write the figures to, with versions and device."""
 
@@ -207,6 +228,36 @@ def bench_sample(options: SampleOptions) -> tuple[Table, dict[str, Any]]:
     return table, {"preset": options.preset, "agents": figures}
 
 
+def bench_deploy(options: DeployOptions) -> tuple[Table, dict[str, Any]]:
+    """Time one action in JAX and in exported files."""
+    named = [each.partition(":") for each in options.agents]
+    _check("agent", [agent for agent, _, _ in named], agents_that(explores=False))
+    _check("exporter", options.formats, registry.names("exporters"))
+    if options.calls < 1:
+        raise UserError(f"calls must be 1 or more; got {options.calls}")
+    ways = ("jax", *options.formats, PRODUCTS)
+    columns = [f"{way}, {what} ms" for way in ways for what in ("median", "99%")]
+    table = Table("agent", "parameters", *columns, title="one action, or one chunk")
+    figures: dict[str, Any] = {}
+    spec = Spec.vectors(OBSERVATION_DIM, ACTION_DIM)
+    with progress("measuring", len(named), "agents") as update:
+        for done, (agent, _, preset) in enumerate(named):
+            config = _preset(agent, preset or "laptop").agent
+            built = config.build(jr.key(0), spec, 1)
+            policy = Policy(without_optimizer(built), config, agent, spec)
+            found = deploying_speed(policy, options.formats, calls=options.calls)
+            times = [value for way in ways for value in dataclasses.astuple(found[way])]
+            parameters = count_parameters(built.policy)
+            name = f"{agent} ({preset or 'laptop'})"
+            table.add_row(name, f"{parameters:,}", *(f"{value:.2f}" for value in times))
+            figures[name] = {
+                "parameters": parameters,
+                **{way: dataclasses.asdict(latency) for way, latency in found.items()},
+            }
+            update(done + 1)
+    return table, {"calls": options.calls, "agents": figures}
+
+
 def bench_explore(options: ExploreOptions) -> tuple[Table, dict[str, Any]]:
     """Time exploring: the whole, its parts, the loop in Python and the environments alone."""
     _check("agent", options.agents, agents_that(explores=True))
@@ -310,6 +361,7 @@ def bench_modes(options: ModesOptions) -> tuple[Table, dict[str, Any]]:
 _ACTIONS: dict[str, tuple[type, Callable[[Any], tuple[Table, dict[str, Any]]]]] = {
     "train": (TrainOptions, bench_train),
     "sample": (SampleOptions, bench_sample),
+    "deploy": (DeployOptions, bench_deploy),
     "explore": (ExploreOptions, bench_explore),
     "data": (DataOptions, bench_data),
     "modes": (ModesOptions, bench_modes),
