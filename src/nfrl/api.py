@@ -161,14 +161,13 @@ def evaluate(
         UserError: There is no such environment, or it does not fit the policy.
     """
     # Imported here: it starts simulators.
-    from nfrl.acting.acting import batched_policy
     from nfrl.evaluation.rollout import evaluate as play
 
     can = policy.agent.capabilities
     task = env if isinstance(env, Task) else task_or_environment(env, can, horizon, policy)
     return play(
         task,
-        batched_policy(policy.agent, seed),
+        policy.batched(seed),
         episodes=episodes,
         seed=seed,
         workers=workers,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from nfrl.acting.acting import batched_policy
+from nfrl.acting.acting import Act, batched_policy
 from nfrl.agents import configs
 from nfrl.agents.parts.optimization import without_optimizer
 from nfrl.errors import UserError
@@ -87,6 +87,30 @@ class Policy:
         action = self._act(state[None], target[None], *numbers)[0]
         self._time += 1
         return action
+
+    def batched(self, seed: int = 0) -> Act:
+        """Return it as a function for many environments at once: what an evaluation calls.
+
+        Args:
+            seed: Of the random numbers.
+
+        Returns:
+            As :func:`nfrl.acting.acting.batched_policy` returns. It raises :class:`UserError` where
+            observations are not as wide as the policy's.
+        """
+        act, width = batched_policy(self.agent, seed), self.spec.observation_dim
+
+        def checked(
+            observations: NDArray, goals: NDArray, episodes: NDArray, times: NDArray
+        ) -> NDArray[np.float32]:
+            if observations.shape[1] != width:
+                raise UserError(
+                    f"the environment has observations of {observations.shape[1]} numbers, and "
+                    f"this policy was made for {width}"
+                )
+            return act(observations, goals, episodes, times)
+
+        return checked
 
     def log_prob(self, observation: Any, action: Any, goal: Any = None) -> float:
         """Return the exact log-density of an action, in nats and in the data's units.

@@ -8,7 +8,6 @@ from typing import Annotated
 import tyro
 
 from nfrl.acting import zoo
-from nfrl.acting.acting import batched_policy
 from nfrl.acting.policy import Policy
 from nfrl.errors import UserError
 from nfrl.experiment.config import Experiment, file_name
@@ -85,7 +84,7 @@ def watch(
     from nfrl.evaluation import window
     from nfrl.evaluation.video import FRAMES_A_SECOND, film, record_video
 
-    acts = batched_policy(policy.agent, seed)
+    acts = policy.batched(seed)
     if output is None and window.has_display():
         pictures = film(task, acts, goals=goals, seed=seed)
         count = window.show(pictures, f"{policy.name} on {task.name}", rate=FRAMES_A_SECOND)
