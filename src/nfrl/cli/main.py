@@ -16,6 +16,7 @@ COMMANDS = {
     "resume": "go on with a run that was interrupted",
     "eval": "evaluate a run's agent again",
     "export": "write a policy for programs without nfrl: ONNX, StableHLO, NumPy",
+    "push": "share a policy on the Hugging Face hub, with a model card",
     "report": "tables, figures and one HTML page from runs or records",
     "bench": "measure speed; hold agents against known densities",
 }
@@ -31,6 +32,7 @@ EXTRA_OF = {
     "brax": "online",
     "onnx": "export",
     "onnxruntime": "export",
+    "huggingface_hub": "hub",
     **dict.fromkeys(("wandb", "tensorboardX", "mlflow"), "track"),
 }
 """The extra that brings a package which `pip install nfrl` alone does not."""
