@@ -64,7 +64,7 @@ def _front(record: Record | None, repo: str, agent: str, licence: str) -> dict[s
     if record is not None and metrics:
         result = {
             "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
-            "dataset": {"type": _tag(record.task), "name": record.task},
+            "dataset": {"type": _tag(record.task), "name": _one_line(record.task)},
             "metrics": metrics,
         }
         front["model-index"] = [{"name": repo.partition("/")[2], "results": [result]}]
@@ -74,7 +74,7 @@ def _front(record: Record | None, repo: str, agent: str, licence: str) -> dict[s
 def _metrics(record: Record) -> Iterable[dict[str, Any]]:
     if record.score is not None:
         measure = _measure(record)
-        yield {"type": _tag(measure).replace("-", "_"), "value": record.score, "name": measure}
+        yield {"type": _tag(measure).replace("-", "_"), "value": record.score, "name": _one_line(measure)}
     if record.mean_return is not None and _measure(record) != "return":
         yield {"type": "mean_reward", "value": record.mean_return, "name": "mean return"}
 
@@ -107,8 +107,8 @@ def _score(record: Record | None) -> list[str]:
     ]
     if len(record.scores) > 1:
         by_goal = _table(
-            ("goal, in the task's order", _measure(record)),
-            [(f"{'next' if row else 'first'}", score) for row, score in enumerate(record.scores)],
+            ("goal", _measure(record)),
+            list(enumerate(record.scores, start=1)),
         )
         parts += ["By goal:", by_goal]
     return [part for part in parts if part]
@@ -188,6 +188,11 @@ def _measure(record: Record) -> str:
         return record.measure
     task = find_task(record.task)
     return task.measure if task else "success rate"
+
+
+def _one_line(text: str) -> str:
+    """Return a text without what could end the metadata before its time."""
+    return " ".join(text.split())
 
 
 def _tag(text: str) -> str:

@@ -28,6 +28,8 @@ def library() -> ModuleType:
     """
     try:
         import huggingface_hub
+        import huggingface_hub.constants
+        import huggingface_hub.errors
     except ModuleNotFoundError as error:
         if error.name != "huggingface_hub":
             raise
