@@ -43,7 +43,7 @@ def load(path: Path | str, *, seed: int = 0) -> Policy:
     except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
         raise UserError(f"{path / DESCRIPTION} does not describe a policy: {error!r}") from error
     like = checkpoints.outline(lambda: without_optimizer(config.build(jr.key(0), spec, steps)))
-    agent = checkpoints.load(path / WEIGHTS, like)
+    agent = checkpoints.load(path / WEIGHTS, like, cure="save or fetch it again")
     return Policy(agent, config, name, spec, steps=steps, seed=seed)
 
 

@@ -54,9 +54,7 @@ def run(arguments: Sequence[str]) -> None:
     if record is None:
         print(f"{options.run} has no record: the card will have no score")
     if options.dry_run is not None:
-        files = push.write(
-            options.dry_run, policy, address.repo, record, licence=options.license
-        )
+        files = push.write(options.dry_run, policy, address.repo, record, licence=options.license)
         print(f"{options.dry_run}: {', '.join(files)}; nothing was sent")
         return
     made = push.push(policy, address, record, licence=options.license, private=options.private)

@@ -74,7 +74,11 @@ def _front(record: Record | None, repo: str, agent: str, licence: str) -> dict[s
 def _metrics(record: Record) -> Iterable[dict[str, Any]]:
     if record.score is not None:
         measure = _measure(record)
-        yield {"type": _tag(measure).replace("-", "_"), "value": record.score, "name": _one_line(measure)}
+        yield {
+            "type": _tag(measure).replace("-", "_"),
+            "value": record.score,
+            "name": _one_line(measure),
+        }
     if record.mean_return is not None and _measure(record) != "return":
         yield {"type": "mean_reward", "value": record.mean_return, "name": "mean return"}
 
