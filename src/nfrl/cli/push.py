@@ -19,9 +19,9 @@ class PushOptions:
     nfrl.load_policy("hf:user/name") loads it anywhere.
     """
 
-    run: Annotated[str, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run's folder, or that of a saved policy."""
-    name: Annotated[str, tyro.conf.Positional]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="USER/NAME")]
     """Where to: user/name. It is made if it is missing."""
     private: bool = False
     """Nobody else sees it."""
