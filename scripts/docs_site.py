@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "docs" / "notebooks"
 COMMANDS_MARK = "<!-- made by the site: every command -->"
 TABLES_MARK = "<!-- made by the site: every table -->"
-LATER = ("sharing.md",)
+LATER: tuple[str, ...] = ()
 """Pages that may be missing; the navigation passes them over then."""
 
 # What `--help` is asked of. A command that is not here is asked alone.

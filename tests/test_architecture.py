@@ -33,6 +33,7 @@ ORDER = (
     "analysis",
     "launch",
     "reports",
+    "sharing",
     "presets",
     "experiment",
     "api",

@@ -48,6 +48,7 @@ def test_every_page_is_in_the_navigation_and_the_other_way_round(site):
 
 def test_what_is_not_written_yet_is_passed_over(site, monkeypatch, tmp_path):
     monkeypatch.setattr(site, "ROOT", tmp_path)
+    monkeypatch.setattr(site, "LATER", ("export.md", "sharing.md"))
     nav = ["index.md", {"Run": [{"Share": "sharing.md"}]}, {"On the robot": "export.md"}]
     assert site.present(nav) == ["index.md"]
     (tmp_path / "docs").mkdir()

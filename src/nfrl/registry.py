@@ -10,10 +10,12 @@ stands exactly where ours does::
 What an entry point leads to is imported when it is asked for, and not before.
 """
 
+import contextlib
+import contextvars
 import functools
 import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,11 @@ KINDS = {
     "exporters": "how a policy is written for other programs, as nfrl.exporting tells",
 }
 """What can be announced, as the entry point group ``nfrl.KIND``, and what its entries lead to."""
+
+# The modules that references may be of; None for any.
+_allowed: contextvars.ContextVar[tuple[str, ...] | None] = contextvars.ContextVar(
+    "allowed", default=None
+)
 
 
 def find(kind: str, name: str) -> Any:
@@ -130,6 +137,7 @@ def load_reference(reference: str) -> Any:
     if not is_reference(reference):
         raise UserError(f"{reference!r} is not of the form package.module:name")
     module, _, attribute = reference.partition(":")
+    _check_allowed(reference, module)
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
@@ -141,7 +149,37 @@ def load_reference(reference: str) -> Any:
         if not hasattr(value, part):
             raise UserError(f"{reference}: {module} has no {attribute!r}")
         value = getattr(value, part)
+    # What a module has imported from elsewhere is not its own.
+    _check_allowed(reference, getattr(value, "__module__", module))
     return value
+
+
+@contextlib.contextmanager
+def references_only_to(modules: Sequence[str]) -> Iterator[None]:
+    """Refuse, within, every reference to another module, before anything of it is imported.
+
+    It is for what comes from elsewhere: a reference in it is code that someone else has chosen.
+    Names that installed packages announce are found as ever.
+
+    Args:
+        modules: The modules and packages that references may be of. A package stands for its
+            modules, too.
+    """
+    before = _allowed.set(tuple(modules))
+    try:
+        yield
+    finally:
+        _allowed.reset(before)
+
+
+def _check_allowed(reference: str, module: str) -> None:
+    allowed = _allowed.get()
+    if allowed is None or any(f"{module}.".startswith(f"{each}.") for each in allowed):
+        return
+    raise UserError(
+        f"{reference!r} is code, in {module}, and nothing of it was run; if you have read and "
+        f"trust your copy of it, allow it: allow=[{module!r}]"
+    )
 
 
 def _loaded(kind: str, point: EntryPoint) -> Any:

@@ -43,14 +43,14 @@ def load(path: Path | str, *, seed: int = 0) -> Policy:
     except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
         raise UserError(f"{path / DESCRIPTION} does not describe a policy: {error!r}") from error
     like = checkpoints.outline(lambda: without_optimizer(config.build(jr.key(0), spec, steps)))
-    agent = checkpoints.load(path / WEIGHTS, like)
+    agent = checkpoints.load(path / WEIGHTS, like, cure="save or fetch it again")
     return Policy(agent, config, name, spec, steps=steps, seed=seed)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} does not hold a JSON object")

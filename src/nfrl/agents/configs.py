@@ -60,9 +60,11 @@ def from_json(name: str, value: dict[str, Any]) -> AgentConfig:
     try:
         return _CONVERTER.structure(_with_flow(kind, value), kind)
     except (TypeError, ValueError, KeyError, cattrs.BaseValidationError) as error:
-        causes = getattr(error, "exceptions", (error,))
+        cause = _cause(error)
+        if isinstance(cause, UserError):
+            raise cause from error
         raise UserError(
-            f"the configuration is not one of this version's {name}: {causes[0]}"
+            f"the configuration is not one of this version's {name}: {cause}"
         ) from error
 
 
@@ -88,6 +90,13 @@ def agent_from_json(value: dict[str, Any]) -> AgentConfig:
     """Read the configuration of an agent within a wrapper back."""
     fields = dict(value)
     return from_json(fields.pop("name"), fields)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the first of the errors that cattrs gathers, however deep."""
+    while causes := getattr(error, "exceptions", ()):
+        error = causes[0]
+    return error
 
 
 def _with_flow(kind: type, value: dict[str, Any]) -> dict[str, Any]:

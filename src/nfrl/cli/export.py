@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from nfrl.experiment.load import load_policy
+from nfrl.sharing.address import is_address
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +21,11 @@ class ExportOptions:
     """
 
     run: Annotated[str, tyro.conf.Positional]
-    """A run's folder, or that of a saved policy."""
+    """A run's folder, that of a saved policy, or hf:user/name on the Hugging Face hub."""
     to: str = "onnx"
     """The format: onnx, stablehlo or numpy, or one that an installed package announces."""
     output: Path | None = None
-    """The folder to write; by default RUN/export-FORMAT."""
+    """The folder to write; by default RUN/export-FORMAT, or export-FORMAT for one on the hub."""
     step: int | None = None
     """The checkpoint's step, of a run; by default the latest."""
 
@@ -33,7 +34,8 @@ def run(arguments: Sequence[str]) -> None:
     """Parse the words after ``nfrl export`` and do it."""
     options = tyro.cli(ExportOptions, args=list(arguments), prog="nfrl export")
     policy = load_policy(options.run, step=options.step)
-    output = options.output or Path(options.run).expanduser() / f"export-{options.to}"
+    place = Path() if is_address(options.run) else Path(options.run).expanduser()
+    output = options.output or place / f"export-{options.to}"
     differences = policy.export(output, to=options.to)
     size = sum(each.stat().st_size for each in output.rglob("*") if each.is_file())
     print(f"{output}: {', '.join(differences) or 'written'} ({size / 1e6:.1f} MB)")

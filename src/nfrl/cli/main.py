@@ -17,6 +17,7 @@ COMMANDS = {
     "eval": "evaluate a run's agent again",
     "play": "watch a policy act, in a window or as a video",
     "export": "write a policy for programs without nfrl: ONNX, StableHLO, NumPy",
+    "push": "share a policy on the Hugging Face hub, with a model card",
     "report": "tables, figures and one HTML page from runs or records",
     "bench": "measure speed; hold agents against known densities",
 }
@@ -32,6 +33,7 @@ EXTRA_OF = {
     "brax": "online",
     "onnx": "export",
     "onnxruntime": "export",
+    "huggingface_hub": "hub",
     **dict.fromkeys(("wandb", "tensorboardX", "mlflow"), "track"),
 }
 """The extra that brings a package which `pip install nfrl` alone does not."""

@@ -96,13 +96,14 @@ def _is_filled(cell: types.CellType) -> bool:
     return True
 
 
-def load(path: Path, like: Tree) -> Tree:
+def load(path: Path, like: Tree, *, cure: str = "delete it to go on from the one before") -> Tree:
     """Read a checkpoint into a pytree of the same structure.
 
     Args:
         path: A file that :func:`save` wrote.
         like: A pytree with arrays, or their shapes (``jax.ShapeDtypeStruct``), in every place.
             It may be a part of what was saved, under the same paths.
+        cure: What to do about a damaged file.
 
     Returns:
         The pytree with its arrays replaced.
@@ -121,9 +122,7 @@ def load(path: Path, like: Tree) -> Tree:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such checkpoint") from error
     except (SafetensorError, ValueError, OSError) as error:
-        raise UserError(
-            f"{path}: not a whole checkpoint ({error}); delete it to go on from the one before"
-        ) from error
+        raise UserError(f"{path}: not a whole checkpoint ({error}); {cure}") from error
     for i, ((name, leaf), array) in enumerate(zip(wanted, arrays, strict=True)):
         if array.dtype == np.float16 and leaf.dtype == np.float32:
             array = arrays[i] = array.astype(np.float32)  # stored in half precision

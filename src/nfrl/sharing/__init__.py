@@ -1,0 +1,1 @@
+"""Policies to and from the Hugging Face hub: weights, configuration, record, model card."""
