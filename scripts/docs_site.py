@@ -21,8 +21,6 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "docs" / "notebooks"
 COMMANDS_MARK = "<!-- made by the site: every command -->"
 TABLES_MARK = "<!-- made by the site: every table -->"
-LATER: tuple[str, ...] = ()
-"""Pages that may be missing; the navigation passes them over then."""
 
 # What `--help` is asked of. A command that is not here is asked alone.
 ACTIONS = {
@@ -32,21 +30,6 @@ ACTIONS = {
     "suite": ("", "run", "status"),
     "bench": ("train", "sample", "deploy", "explore", "data", "modes"),
 }
-
-
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leave pages out of the navigation that are not written yet."""
-    config.nav = present(config.nav)
-    return config
-
-
-def present(nav: Any) -> Any:
-    """Return a navigation without the pages of LATER that are missing."""
-    if isinstance(nav, list):
-        return [kept for entry in nav if (kept := present(entry))]
-    if isinstance(nav, dict):
-        return {title: each for title, entry in nav.items() if (each := present(entry))} or None
-    return None if nav in LATER and not (ROOT / "docs" / nav).is_file() else nav
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

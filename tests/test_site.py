@@ -39,21 +39,11 @@ def leaves(nav):
 
 
 def test_every_page_is_in_the_navigation_and_the_other_way_round(site):
-    listed = list(leaves(site.present(settings()["nav"])))
+    listed = list(leaves(settings()["nav"]))
     assert len(set(listed)) == len(listed)
     written = {path.name for path in pages.DOCS.glob("*.md")}
     made = {f"notebooks/{path.stem}.md" for path in site.NOTEBOOKS.glob("*.ipynb")}
     assert set(listed) == written | made
-
-
-def test_what_is_not_written_yet_is_passed_over(site, monkeypatch, tmp_path):
-    monkeypatch.setattr(site, "ROOT", tmp_path)
-    monkeypatch.setattr(site, "LATER", ("export.md", "sharing.md"))
-    nav = ["index.md", {"Run": [{"Share": "sharing.md"}]}, {"On the robot": "export.md"}]
-    assert site.present(nav) == ["index.md"]
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "export.md").touch()
-    assert site.present(nav) == ["index.md", {"On the robot": "export.md"}]
 
 
 @pytest.mark.parametrize(
