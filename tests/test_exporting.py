@@ -262,6 +262,26 @@ def test_a_folder_that_holds_something_else_is_left_alone(data, tmp_path):
     assert not (tmp_path / "new" / "programs.json").exists()
 
 
+class Shapes:
+    """A format of another package's."""
+
+    describes = "The shapes of what goes in."
+
+    def write(self, functions, folder):
+        for name, function in functions.items():
+            (folder / f"{name}.txt").write_text(str([port.shape for port in function.inputs]))
+
+
+SHAPES = Shapes()
+
+
+def test_a_format_of_ones_own(data, tmp_path):
+    made = tmp_path / "policy"
+    assert policy_of("rebrac", data).export(made, to=f"{__name__}:SHAPES") == {}
+    assert (made / "act.txt").read_text() == "[(5,)]"
+    assert "The shapes of what goes in." in (made / "README.md").read_text()
+
+
 def test_an_export_that_acts_otherwise_is_not_kept(data, tmp_path, monkeypatch):
     monkeypatch.setitem(exported_policy._NUMPY, "Sigmoid", lambda attributes: lambda x: 0 * x)
     with pytest.raises(UserError, match="differs from the agent's"):

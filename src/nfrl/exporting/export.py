@@ -19,7 +19,7 @@ from nfrl.exporting.exporter import Exporter
 from nfrl.exporting.functions import Function, Functions, functions_of
 from nfrl.files import write_bytes, write_json
 from nfrl.interfaces.agent import Agent
-from nfrl.registry import find, names
+from nfrl.registry import find
 from nfrl.spec import ActionSpec, Spec
 
 CHECKED = 32
@@ -31,8 +31,8 @@ TOLERANCE = 1e-3
 def export(agent: Agent, spec: Spec, name: str, path: Path | str, to: str) -> dict[str, float]:
     """Write an agent's policy to a folder, for programs without nfrl.
 
-    The files are read back and compared with the agent on random inputs before they get their
-    place. An earlier export in that place is replaced.
+    The files of our own formats are read back and compared with the agent on random inputs before
+    they get their place. An earlier export in that place is replaced.
 
     Args:
         agent: The agent.
@@ -60,7 +60,9 @@ def export(agent: Agent, spec: Spec, name: str, path: Path | str, to: str) -> di
         write_json(made / DESCRIPTION, _describe(agent, spec, name, to, functions))
         own = Path(exported_policy.__file__).read_bytes()
         write_bytes(made / "exported_policy.py", own)
-        differences = _check(made, functions, spec.action) if to in names_of_readable() else {}
+        # What exported_policy.py cannot read is another package's to check.
+        readable = to in exported_policy.LOADERS
+        differences = _check(made, functions, spec.action) if readable else {}
         text = readme.write(name, to, exporter.describes, functions, differences)
         write_bytes(made / "README.md", text.encode())
         if path.exists():
@@ -76,16 +78,6 @@ def export(agent: Agent, spec: Spec, name: str, path: Path | str, to: str) -> di
 def is_export(path: Path) -> bool:
     """Whether a folder holds an exported policy."""
     return (path / DESCRIPTION).is_file()
-
-
-def formats() -> list[str]:
-    """Return the formats that there are."""
-    return names("exporters")
-
-
-def names_of_readable() -> tuple[str, ...]:
-    """Return the formats that exported_policy.py reads, and that are checked."""
-    return tuple(exported_policy._LOADERS)
 
 
 def _describe(

@@ -46,9 +46,9 @@ class ExportedPolicy:
         self.folder = Path(folder)
         self.description = _read(self.folder / DESCRIPTION)
         kind = self.description["format"]
-        if kind not in _LOADERS:
+        if kind not in LOADERS:
             raise ValueError(f"{self.folder} is of the format {kind}, which this file cannot read")
-        self.functions: dict[str, Run] = _LOADERS[kind](self.folder, self.description, threads)
+        self.functions: dict[str, Run] = LOADERS[kind](self.folder, self.description, threads)
         self._generator = np.random.default_rng(seed)
         self.reset()
 
@@ -404,7 +404,7 @@ _NUMPY: dict[str, Callable[[dict[str, Any]], Any]] = {
     "Conv": _convolve,
 }
 
-_LOADERS: dict[str, Callable[[Path, dict[str, Any], int], dict[str, Run]]] = {
+LOADERS: dict[str, Callable[[Path, dict[str, Any], int], dict[str, Run]]] = {
     "onnx": _load_onnx,
     "stablehlo": _load_stablehlo,
     "numpy": _load_numpy,

@@ -160,7 +160,8 @@ class _Lowering:
         """Add an operation of one output."""
         output = _Value(self.names.new(), tuple(shape))
         names = tuple(self.name(each) for each in inputs)
-        self.operations.append(Operation(kind, names, (output.name,), attributes))
+        plain = {name: _plain(value) for name, value in attributes.items()}
+        self.operations.append(Operation(kind, names, (output.name,), plain))
         return output
 
     def elementwise(self, kind: str, inputs: Sequence[Any], shape: Sequence[int]) -> _Value:
@@ -214,6 +215,13 @@ class _Lowering:
             return value.take(range(begin, end), axis)
         shape = (*value.shape[:axis], end - begin, *value.shape[axis + 1 :])
         return self.add("Slice", [value], shape, axis=axis, begin=int(begin), end=int(end))
+
+
+def _plain(value: Any) -> Any:
+    """Return an attribute as JSON knows it."""
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _computed(equation: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
