@@ -31,8 +31,7 @@ EXTRA_OF = {
     "pymunk": "imitation",
     "gymnasium_robotics": "imitation",
     "brax": "online",
-    "onnx": "export",
-    "onnxruntime": "export",
+    **dict.fromkeys(("onnx", "onnxruntime", "flatbuffers"), "export"),
     "huggingface_hub": "hub",
     **dict.fromkeys(("wandb", "tensorboardX", "mlflow"), "track"),
 }

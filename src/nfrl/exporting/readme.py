@@ -5,7 +5,7 @@ from nfrl.exporting.functions import Function, Functions
 _NEEDS = {
     "onnx": "pip install numpy onnxruntime",
     "numpy": "pip install numpy safetensors",
-    "stablehlo": "pip install numpy jax",
+    "stablehlo": "pip install numpy jax flatbuffers",
 }
 
 

@@ -22,6 +22,8 @@ class StableHLO:
 
     def write(self, functions: dict[str, Function], folder: Path) -> None:
         """Write the files; see :class:`nfrl.exporting.exporter.Exporter`."""
+        import flatbuffers  # noqa: F401  (what jax.export serialises with)
+
         for name, function in functions.items():
             shapes = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in function.inputs]
             exported = jax.export.export(jax.jit(function.call), platforms=PLATFORMS)(*shapes)
