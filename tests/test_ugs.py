@@ -57,14 +57,6 @@ HALL = Layout("hall", ("#######", "#R....#", "#######"), far=((1, 5),))
 HALL_MAZE = Maze("hall", HALL, PointRobot(HALL, acceleration=40.0, episode_length=20))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def briefly():
-    # Programs that run briefly are not worth optimising.
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def agents():
     return {name: build(config, jr.key(0)) for name, config in TINY.items()}
