@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Before anything imports JAX: what one test compiled, no other need compile again, and programs that
-# run briefly are not worth optimising (for those that do not there is ``optimised``). The workers
-# of pytest-xdist inherit both, as do the commands and kernels that tests start.
+# Before anything imports JAX: what one test compiled, no other need compile again, and what runs
+# briefly is not worth optimising (for what does not there is ``optimised``). The workers of
+# pytest-xdist inherit both, as do the commands and kernels that tests start.
 COMPILATION_CACHE = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",

@@ -358,7 +358,6 @@ def test_the_estimate_is_right():
         flow_learning_rate=3e-3,
         learning_rate=3e-3,
     )
-    jax.config.update("jax_disable_most_optimizations", False)
     agent = build(config, jr.key(0))
     arrays, static = eqx.partition(agent, eqx.is_array)
 
@@ -373,7 +372,6 @@ def test_the_estimate_is_right():
         return jax.lax.scan(step, arrays, keys)
 
     arrays, losses = learn(arrays, jr.split(jr.key(1), 3000))
-    jax.config.update("jax_disable_most_optimizations", True)
     agent = eqx.combine(arrays, static)
     # No density of noisy data can on average be above the noise's own, -(d/2) ln(2 pi e sigma^2).
     assert -np.mean(losses[-100:]) < -np.log(2 * np.pi * np.e * config.noise**2)
