@@ -334,6 +334,7 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 BOUND = 0.12
 
 
+@pytest.mark.usefixtures("optimised")
 def test_the_estimate_is_right():
     """exp(log p(g)) and exp(log p(g | s, a)) are the occupancies of a fixed random policy.
 
