@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Before anything imports JAX: what one test compiled, no other need compile again. The workers of
-# pytest-xdist inherit the folder.
+# Before anything imports JAX: what one test compiled, no other need compile again, and what runs
+# briefly is not worth optimising (for what does not there is ``optimised``). The workers of
+# pytest-xdist inherit both, as do the commands and kernels that tests start.
 COMPILATION_CACHE = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 if "PYTEST_XDIST_WORKER" not in os.environ:
     COMPILATION_CACHE["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="nfrl-tests-jax-")
 os.environ.update(COMPILATION_CACHE)
@@ -22,6 +24,17 @@ os.environ.update(COMPILATION_CACHE)
 def pytest_unconfigure(config):
     if "PYTEST_XDIST_WORKER" not in os.environ:
         shutil.rmtree(COMPILATION_CACHE["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+
+@pytest.fixture
+def optimised(monkeypatch):
+    """Optimise programs, as a user's are, also in commands: for tests that compute for long."""
+    import jax
+
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 def write_data(path: Path, seed: int = 0, rows: int = 200, **changes: np.ndarray | None) -> Path:

@@ -76,14 +76,6 @@ AGENTS = {
 WITHOUT_JAX = ("numpy", "onnx")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Programs that run briefly are not worth optimising."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def data():
     generator = np.random.default_rng(0)

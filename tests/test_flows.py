@@ -1,7 +1,6 @@
 """The flow as mathematics: inverses, log-determinants, densities, gradients, and its constants."""
 
 import re
-from contextlib import contextmanager
 from functools import partial, reduce
 
 import equinox as eqx
@@ -32,22 +31,6 @@ from nfrl.networks import MLP, split_trainable
 
 SMALL = {"blocks": 2, "channels": 16}  # as few shapes as possible: each costs a compilation
 DIM, COND = 5, 2
-
-
-@contextmanager
-def unoptimised():
-    """Compile without optimising: for programs that run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture
-def quick_compilation():
-    with unoptimised():
-        yield
 
 
 def random_flow(seed: int, kind=RealNVP, scale: float = 0.25, **arguments):
@@ -178,7 +161,6 @@ CASES = [
 ]
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize(("dim", "mixing", "transformer", "conditional", "layer_norm"), CASES)
 def test_inverses_and_log_determinants(dim, mixing, transformer, conditional, layer_norm):
     flow = random_flow(
@@ -236,8 +218,7 @@ def deep():
         return RealNVP(key, dim=DIM, cond_dim=COND, blocks=1, channels=16).bijection
 
     # In a loop over stacked blocks, which compiles in a twentieth of the time of 48 in a row.
-    with unoptimised():
-        blocks = Scan(jitted(eqx.filter_vmap(block), jr.split(jr.key(0), 48)))
+    blocks = Scan(jitted(eqx.filter_vmap(block), jr.split(jr.key(0), 48)))
     flow = Transformed(StandardNormal((DIM,)), blocks)
     return trained(flow, noisy_function, 300)[0]
 
@@ -281,7 +262,6 @@ def test_products_are_float32s_on_every_device(transformer):
 # Densities
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("transformer", ["affine", "spline"])
 def test_sample_and_log_prob_agree(transformer):
     flow = random_flow(0, transformer=transformer, blocks=2 if transformer == "affine" else 1)
@@ -293,7 +273,6 @@ def test_sample_and_log_prob_agree(transformer):
         np.testing.assert_allclose(x, jitted(flow.sample, jr.key(3), (3,), y), atol=1e-4)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_a_temperature_multiplies_the_latents():
     flow = RealNVP(jr.key(0), dim=3, cond_dim=2, blocks=2, channels=4)
     y, keys = jnp.ones(2), jr.split(jr.key(1), 5000)
@@ -306,7 +285,6 @@ def test_a_temperature_multiplies_the_latents():
         sample_at(0.4, StandardNormal((3,)), jr.key(0))
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_log_prob_broadcasts():
     flow = random_flow(1)
     x, y = jr.normal(jr.key(2), (4, DIM)), jr.normal(jr.key(3), (5, 1, COND))
@@ -334,7 +312,6 @@ def grid_density(transformer, dim, points, limit=12.0):
     return flow, y, x, np.exp(jitted(flow.log_prob, x, y)) * volume
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("transformer", ["affine", "spline"])
 def test_1d_density_integrates_to_one_and_is_sampled(transformer):
     flow, y, x, mass = grid_density(transformer, 1, 4000)
@@ -348,7 +325,6 @@ def test_1d_density_integrates_to_one_and_is_sampled(transformer):
     assert np.abs(norm.cdf(samples) - cdf).max() > 0.05  # it is not what it started as
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("transformer", ["affine", "spline"])
 def test_2d_density_integrates_to_one_and_is_sampled(transformer):
     points, bins, limit = 480, 48, 12.0
@@ -417,7 +393,6 @@ def gradients(flow, loss):
     return {jax.tree_util.keystr(path): np.asarray(value) for path, value in named}
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("direction", ["density", "sample"])
 @pytest.mark.parametrize("transformer", ["affine", "spline"])
 def test_gradients_reach_every_parameter(transformer, direction):
@@ -445,7 +420,6 @@ def test_the_linear_flow_holds_no_float_but_its_parameters():
     assert leaves.keys() - sizes.keys() == {"permutation", "sign"}
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_training_leaves_the_constants_alone():
     flow = RealNVP(jr.key(0), dim=DIM, cond_dim=COND, blocks=1, channels=16)
 
@@ -505,7 +479,6 @@ def test_blocks_start_differently(untrained):
                 assert len({leaf.tobytes() for leaf in map(np.asarray, leaves)}) == len(some)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("transformer", ["affine", "spline", Affine])
 def test_an_untrained_flow_is_its_linear_flows_alone(untrained, transformer):
     flow = untrained
@@ -524,7 +497,6 @@ def test_an_untrained_flow_is_its_linear_flows_alone(untrained, transformer):
 # Denoising
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_denoising_is_the_posterior_mean():
     """c ~ N(mu, C), x = c + sigma eps: E[c | x] = mu + C (C + sigma^2 I)^-1 (x - mu)."""
     rng = np.random.default_rng(0)
@@ -538,7 +510,6 @@ def test_denoising_is_the_posterior_mean():
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_denoising_one_or_many_and_without_noise():
     flow = random_flow(2)
     x, y = jr.normal(jr.key(2), (4, DIM)), jr.normal(jr.key(3), (4, COND))
@@ -561,7 +532,6 @@ TRANSFORMERS = {
 }
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_any_scalar_bijection_can_be_the_transformer(name):
     flow = random_flow(0, dim=3, transformer=TRANSFORMERS[name], blocks=1)
@@ -569,7 +539,6 @@ def test_any_scalar_bijection_can_be_the_transformer(name):
     check_bijection(flow.bijection, x, y)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_any_flowjax_distribution_can_be_the_policy():
     config = NFGCBCConfig(condition_dim=4, optimizer=AdamW(3e-3, warmup_steps=5))
     encoder_key, flow_key = jr.split(jr.key(0))
@@ -608,7 +577,6 @@ def test_wrong_arguments_are_refused(wrong, message):
         RealNVP(jr.key(0), **{"dim": 2, "mixing": "none", **SMALL, **wrong})
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_flows_stack():
     """Flows of several seeds, built and used under vmap, equal each of them alone."""
 

@@ -71,13 +71,10 @@ def name(request):
 
 @pytest.fixture(scope="module", autouse=True)
 def agents():
-    # Programs that run briefly are not worth optimising.
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield {
+    return {
         name: config.build_algorithm(jr.key(0), OBSERVATION, ACTION, STEPS, NORMALIZERS)
         for name, config in TINY.items()
     }
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def draw(seed: int) -> ChunkBatch:

@@ -64,10 +64,7 @@ IMPLICIT = ["iql", "ifql", "idql"]
 @pytest.fixture(scope="module", autouse=True)
 def agents():
     """Return every agent, untrained; they are values, so that all tests can share them."""
-    # Programs that run briefly are not worth optimising.
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield {name: TINY[name].build(jr.key(0), SPEC, STEPS) for name in OFFLINE_RL}
-    jax.config.update("jax_disable_most_optimizations", False)
+    return {name: TINY[name].build(jr.key(0), SPEC, STEPS) for name in OFFLINE_RL}
 
 
 @pytest.fixture(params=list(OFFLINE_RL))

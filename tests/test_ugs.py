@@ -57,14 +57,6 @@ HALL = Layout("hall", ("#######", "#R....#", "#######"), far=((1, 5),))
 HALL_MAZE = Maze("hall", HALL, PointRobot(HALL, acceleration=40.0, episode_length=20))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def briefly():
-    # Programs that run briefly are not worth optimising.
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def agents():
     return {name: build(config, jr.key(0)) for name, config in TINY.items()}
@@ -342,6 +334,7 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 BOUND = 0.12
 
 
+@pytest.mark.usefixtures("optimised")
 def test_the_estimate_is_right():
     """exp(log p(g)) and exp(log p(g | s, a)) are the occupancies of a fixed random policy.
 
@@ -366,7 +359,6 @@ def test_the_estimate_is_right():
         flow_learning_rate=3e-3,
         learning_rate=3e-3,
     )
-    jax.config.update("jax_disable_most_optimizations", False)
     agent = build(config, jr.key(0))
     arrays, static = eqx.partition(agent, eqx.is_array)
 
@@ -381,7 +373,6 @@ def test_the_estimate_is_right():
         return jax.lax.scan(step, arrays, keys)
 
     arrays, losses = learn(arrays, jr.split(jr.key(1), 3000))
-    jax.config.update("jax_disable_most_optimizations", True)
     agent = eqx.combine(arrays, static)
     # No density of noisy data can on average be above the noise's own, -(d/2) ln(2 pi e sigma^2).
     assert -np.mean(losses[-100:]) < -np.log(2 * np.pi * np.e * config.noise**2)
