@@ -29,6 +29,7 @@ from nfrl.errors import UserError
 from nfrl.experiment import DatasetInfo, Experiment, scoring
 from nfrl.experiment.load import load_policy, load_trained
 from nfrl.flows import RealNVPConfig
+from nfrl.interfaces.agent import ChunkShape
 from nfrl.presets import beyond_paper, family_of, find_preset, preset_names
 from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
@@ -508,6 +509,44 @@ def test_the_papers_preset_has_the_papers_values():
         assert (training.steps, training.batch_size) == (1_000_000, 256)
         assert preset.agent.discount == find_task(name).discount
         assert preset.episodes is None
+
+
+# method.md of the paper's code: history, prediction, execution, epochs, blocks, k, learning rate.
+IMITATION = {
+    "pusht": (2, 8, 4, 100, 24, 256, 1e-3),
+    "multimodal-ant": (100, 8, 8, 500, 12, 256, 3e-4),
+    "two-blocks": (10, 1, 1, 300, 12, 256, 3e-4),
+    "kitchen": (10, 1, 1, 1000, 12, 1024, 3e-4),
+}
+
+
+@pytest.mark.parametrize("task", IMITATION)
+def test_the_papers_preset_of_imitation_has_the_papers_values(task):
+    *chunks, epochs, blocks, width, rate = IMITATION[task]
+    for agent in agents_that(explores=False, goals=False, rewards=False):
+        preset = find_preset("paper", agent, find_task(task))
+        assert preset.agent.chunks == ChunkShape(*chunks)
+        assert preset.training == OfflineTraining(epochs=epochs)
+    ours = find_preset("paper", "nf-bc", find_task(task)).agent
+    assert ours.flow == RealNVPConfig(blocks, 512)
+    assert (ours.condition_dim, ours.optimizer.learning_rate) == (width, rate)
+    assert (ours.noise, ours.denoising, ours.encoder) == (0.1, True, (512,) * 4)
+
+
+def test_epochs_are_steps_once_the_data_are_known(point_file, tmp_path, capsys):
+    # 196 transitions in 4 trajectories, 64 a step: two passes are 7 steps.
+    words = ("train", "gaussian-bc", "--data", str(point_file), "--runs", str(tmp_path))
+    words += ("--training.epochs", "2", "--training.batch-size", "64", "--training.log-every", "7")
+    words += ("--training.checkpoint-every", "7", "--agent.hidden", "8")
+    assert main(list(words)) == 0
+    (run,) = tmp_path.glob("*/*/seed-0")
+    assert RunFolder(run).last_step() == 7
+    assert json.loads((run / "config.json").read_text())["training"]["steps"] == 7
+    capsys.readouterr()
+    # What counts steps counts no epochs.
+    assert main([*words, "--steps", "3", "--variant", "short"]) == 0
+    (run,) = tmp_path.glob("*/*-short/seed-0")
+    assert RunFolder(run).last_step() == 3
 
 
 def test_what_is_given_reaches_the_run(point_file, tmp_path, monkeypatch, capsys):

@@ -88,11 +88,12 @@ def fit(
         found = find_preset(preset, name, known)
         config, training = found.agent, found.training
     config = with_values(name, config, values)
-    changes = {"steps": steps, "batch_size": batch_size}
+    changes = {"steps": steps, "batch_size": batch_size, "epochs": None if steps is None else 0}
     training = dataclasses.replace(training, **{k: v for k, v in changes.items() if v is not None})
     loaded = data if isinstance(data, Data) else load(data, observation_keys=known.observation_keys)
     loaded = prepared(known, loaded, rewards=can.rewards)
-    spec = describe(known, loaded, check=known.environment is not None).spec
+    info = describe(known, loaded, check=known.environment is not None)
+    spec, training = info.spec, training.on(info.transitions)
     with _folder(folder) as place:
         group = "/".join(map(file_name, filter(None, (known.name, name))))
         description = RunDescription(

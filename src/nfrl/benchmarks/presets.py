@@ -50,7 +50,6 @@ _CUBE, _SCENE, _PUZZLE = "cube-single-play-v0", "scene-play-v0", "puzzle-3x3-pla
 _DOUBLE = "cube-double-play-v0"
 _PUSHT = "pusht"
 _FAR = {"discount": 0.995}
-_SHORT = {"chunks": ChunkShape(predicted=8, executed=4)}
 
 # What the published runs chose for each environment: Ghugare and Eysenbach (2025) for nf-rlbc, Park
 # et al. (2025) for the rivals.
@@ -78,11 +77,26 @@ PER_TASK: dict[tuple[type, str], dict[str, Any]] = {
     (IDQLConfig, _ANT): {"expectile": 0.7},
     (IDQLConfig, _HUMANOID): {"expectile": 0.7, **_FAR},
     (IDQLConfig, _SOCCER): {"expectile": 0.7, **_FAR},
-    # NF-BC's chunks on PushT, and the rivals' beside it (Diffusion Policy's own are 16 and 8).
-    (NFBCConfig, _PUSHT): _SHORT,
-    (GaussianBCConfig, _PUSHT): _SHORT,
-    (DiffusionBCConfig, _PUSHT): _SHORT,
-    (FMBCConfig, _PUSHT): _SHORT,
+}
+
+# What the code of NF-BC's paper sets for each task of imitation: history, prediction and execution,
+# and passes through the data. The rivals beside it get the same; Diffusion Policy's own chunks on
+# PushT are of 16 and 8.
+IMITATION: dict[str, tuple[ChunkShape, int]] = {
+    _PUSHT: (ChunkShape(2, 8, 4), 100),
+    "multimodal-ant": (ChunkShape(100, 8, 8), 500),
+    "two-blocks": (ChunkShape(10, 1, 1), 300),
+    "kitchen": (ChunkShape(10, 1, 1), 1000),
+}
+NF_BC: dict[str, dict[str, Any]] = {
+    _PUSHT: {
+        "flow": RealNVPConfig(24, 512),
+        "condition_dim": 256,
+        "optimizer": AdamW(learning_rate=1e-3),
+    },
+    "multimodal-ant": {"condition_dim": 256},
+    "two-blocks": {"condition_dim": 256},
+    "kitchen": {"condition_dim": 1024},
 }
 
 
@@ -207,7 +221,7 @@ def find_preset(name: str, agent: str, config: Any, task: Task) -> Preset | None
     if agent not in LAPTOP_AGENTS:
         return None
     if name == "paper":
-        return Preset(_for_task(config, task), OfflineTraining())
+        return _paper(config, task)
     laptop = dataclasses.replace(
         _for_task(LAPTOP_AGENTS[agent], task), **_laptop_values(agent, task)
     )
@@ -216,6 +230,15 @@ def find_preset(name: str, agent: str, config: Any, task: Task) -> Preset | None
     budget = LAPTOP_BUDGETS.get(task.dataset, Budget())
     training = OfflineTraining(steps=budget.steps, checkpoint_every=10_000)
     return Preset(laptop, LAPTOP_OFFLINE_RL if task.rewards else training, budget.episodes)
+
+
+def _paper(config: Any, task: Task) -> Preset:
+    if task.dataset not in IMITATION:
+        return Preset(_for_task(config, task), OfflineTraining())
+    chunks, epochs = IMITATION[task.dataset]
+    own = NF_BC[task.dataset] if isinstance(config, NFBCConfig) else {}
+    agent = dataclasses.replace(_for_task(config, task), chunks=chunks, **own)
+    return Preset(agent, OfflineTraining(epochs=epochs))
 
 
 def _waypoints(name: str, config: NFWaypointsConfig, task: Task) -> Preset:
@@ -258,6 +281,8 @@ def _laptop_values(agent: str, task: Task) -> dict[str, Any]:
     """Return what a laptop's budget changes for a kind of task."""
     if "ant" in task.tags:
         return LAPTOP_ANTMAZE if task.rewards else LAPTOP_ANTMAZE_GOALS
+    if task.dataset == _PUSHT:
+        return {"chunks": IMITATION[_PUSHT][0]}
     return LAPTOP_NF_RLBC.get(task.dataset, {}) if agent == "nf-rlbc" else {}
 
 

@@ -213,7 +213,8 @@ def train(
             **{name: getattr(options, name) for name in chosen},
             check=options.data is not None or is_uri(experiment.task.dataset),
         )
-        experiment = dataclasses.replace(experiment, dataset=info)
+        training = experiment.offline_training.on(info.transitions)
+        experiment = dataclasses.replace(experiment, dataset=info, training=training)
         for note in data.notes:
             print(f"{data.uri}: {note}")
     folders = experiment.run_folders(options.runs)
@@ -354,7 +355,7 @@ def _experiment(agent: str, task: Task, options: TrainOptions) -> Experiment:
             training = dataclasses.replace(training, environment_steps=options.steps)
     else:
         if options.steps is not None:
-            training = dataclasses.replace(training, steps=options.steps)
+            training = dataclasses.replace(training, steps=options.steps, epochs=0)
         _refuse_unbuildable(options.agent, training.steps)
     return Experiment(
         task=task,

@@ -54,10 +54,13 @@ class OfflineTraining:
     evaluate_every: int = 0
     """Gradient steps between evaluations for the learning curve, a multiple of ``log_every``; 0 for
     an evaluation at the end alone."""
+    epochs: int = 0
+    """As many gradient steps as make so many passes through the data, in place of ``steps``; 0 for
+    ``steps``."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            least = 0 if field.name == "evaluate_every" else 1
+            least = 0 if field.name in ("evaluate_every", "epochs") else 1
             if getattr(self, field.name) < least:
                 raise UserError(f"{field.name.replace('_', '-')} must be at least {least}")
         for name in ("checkpoint_every", "evaluate_every"):
@@ -66,6 +69,12 @@ class OfflineTraining:
                     f"{name.replace('_', '-')} ({getattr(self, name)}) must be a multiple of "
                     f"log-every ({self.log_every})"
                 )
+
+    def on(self, transitions: int) -> "OfflineTraining":
+        """Return it with the steps that its epochs are, on data of so many transitions."""
+        if not self.epochs:
+            return self
+        return dataclasses.replace(self, steps=-(-self.epochs * transitions // self.batch_size))
 
 
 def train(
