@@ -1,8 +1,10 @@
 """What tests share: compiled programs, and tiny data."""
 
+import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +28,22 @@ def pytest_unconfigure(config):
         shutil.rmtree(COMPILATION_CACHE["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
-@pytest.fixture
-def optimised(monkeypatch):
-    """Optimise programs, as a user's are, also in commands: for tests that compute for long."""
+@contextlib.contextmanager
+def optimising() -> Iterator[None]:
+    """Optimise programs, as a user's are: for what computes for long."""
     import jax
 
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture
+def optimised(monkeypatch):
+    """Optimise programs of a whole test, and of the commands and kernels that it starts."""
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+    with optimising():
+        yield
 
 
 def write_data(path: Path, seed: int = 0, rows: int = 200, **changes: np.ndarray | None) -> Path:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from conftest import optimising
 from jax.scipy.special import logsumexp
 from jax.scipy.stats import norm
 
@@ -334,7 +335,6 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 BOUND = 0.12
 
 
-@pytest.mark.usefixtures("optimised")
 def test_the_estimate_is_right():
     """exp(log p(g)) and exp(log p(g | s, a)) are the occupancies of a fixed random policy.
 
@@ -359,7 +359,8 @@ def test_the_estimate_is_right():
         flow_learning_rate=3e-3,
         learning_rate=3e-3,
     )
-    agent = build(config, jr.key(0))
+    with optimising():
+        agent = build(config, jr.key(0))
     arrays, static = eqx.partition(agent, eqx.is_array)
 
     @jax.jit
@@ -372,7 +373,8 @@ def test_the_estimate_is_right():
 
         return jax.lax.scan(step, arrays, keys)
 
-    arrays, losses = learn(arrays, jr.split(jr.key(1), 3000))
+    with optimising():
+        arrays, losses = learn(arrays, jr.split(jr.key(1), 3000))
     agent = eqx.combine(arrays, static)
     # No density of noisy data can on average be above the noise's own, -(d/2) ln(2 pi e sigma^2).
     assert -np.mean(losses[-100:]) < -np.log(2 * np.pi * np.e * config.noise**2)
