@@ -1,5 +1,6 @@
 """Videos of a policy: one episode of each goal, side by side."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
