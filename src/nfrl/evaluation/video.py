@@ -117,8 +117,13 @@ def _write(path: Path, frames: list[Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix != ".gif":
         try:
-            # Sides must be even for the codec, and ours are.
-            imageio.mimwrite(path, frames, fps=FRAMES_A_SECOND, codec="libx264", macro_block_size=2)
+            with warnings.catch_warnings():
+                # JAX warns of forks; the one here only starts ffmpeg.
+                warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
+                # Sides must be even for the codec, and ours are.
+                imageio.mimwrite(
+                    path, frames, fps=FRAMES_A_SECOND, codec="libx264", macro_block_size=2
+                )
         except (ImportError, OSError, RuntimeError, ValueError):  # no ffmpeg, or without x264
             path.unlink(missing_ok=True)
             path = path.with_suffix(".gif")
