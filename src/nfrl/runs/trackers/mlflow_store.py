@@ -1,4 +1,8 @@
-"""MLflow: its server, or the folder ./mlruns for ``mlflow ui``."""
+"""MLflow: its server, or the folder ./mlruns for ``mlflow ui``.
+
+The extra ``track`` installs mlflow-skinny, which writes runs. To look at them takes the whole
+package mlflow.
+"""
 
 import os
 import re
