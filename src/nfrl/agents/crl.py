@@ -18,6 +18,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.parts.networks import exploring_network
 from nfrl.agents.parts.optimization import gradient_step, initial_state
 from nfrl.agents.parts.soft_actor import (
     GaussianActor,
@@ -68,11 +69,13 @@ class CRLConfig:
         phi_key, psi_key, actor_key = jr.split(key, 3)
         width = self.representation_dim
         critic = ContrastiveCritic(
-            MLP(phi_key, observation_dim + action_dim, self.encoder, width),
-            MLP(psi_key, GOAL_DIM, self.encoder, width),
+            exploring_network(phi_key, observation_dim + action_dim, self.encoder, width),
+            exploring_network(psi_key, GOAL_DIM, self.encoder, width),
         )
         hidden = self.actor_hidden
-        policy = GaussianActor(MLP(actor_key, observation_dim + GOAL_DIM, hidden, 2 * action_dim))
+        policy = GaussianActor(
+            exploring_network(actor_key, observation_dim + GOAL_DIM, hidden, 2 * action_dim)
+        )
         state = CRLState(
             initial_state(constant_rate(self.learning_rate), critic),
             initial_actor_state(policy, self.learning_rate),

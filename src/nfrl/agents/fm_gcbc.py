@@ -1,6 +1,7 @@
-"""FM-GCBC: goal-conditioned imitation with flow matching and a fully connected velocity field.
+"""FM-GCBC: goal-conditioned imitation with flow matching.
 
-The loss and the integration are those of :mod:`nfrl.agents.parts.flow_matching`.
+The loss and the integration are those of :mod:`nfrl.agents.parts.flow_matching`, the velocity field
+is FM-BC's: residual blocks under FiLM.
 """
 
 import dataclasses
@@ -13,11 +14,13 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.parts.checks import check_discount, check_positive, check_temperature
-from nfrl.agents.parts.flow_matching import VelocityField, integrate, matching_error
+from nfrl.agents.parts.flow_matching import integrate, matching_error
 from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.parts.time_networks import TimeMLP
 from nfrl.agents.wrappers.options import GoalOptions
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
+from nfrl.errors import UserError
 from nfrl.interfaces.agent import Capabilities
 
 
@@ -30,9 +33,7 @@ class FMGCBCConfig(GoalOptions):
     discount: float = 0.97
     """gamma of the geometric distribution of goals, as NF-GCBC's."""
     hidden: tuple[int, ...] = (512, 512, 512, 512)
-    """Hidden widths of the velocity field."""
-    layer_norm: bool = True
-    """LayerNorm in the velocity field."""
+    """Widths of the velocity field's residual blocks."""
     euler_steps: int = 10
     """Steps of the integration when acting."""
     temperature: float = 1.0
@@ -45,13 +46,19 @@ class FMGCBCConfig(GoalOptions):
         check_discount(self.discount)
         check_temperature(self.temperature)
         check_positive(self, "euler_steps")
+        if not self.hidden:
+            raise UserError("fm-gcbc needs one hidden width at least; got none")
 
     def build_algorithm(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
     ) -> "FMGCBC":
         """Build an untrained agent; arguments as in :class:`AgentOptions`."""
-        velocity = VelocityField(
-            key, 2 * observation_dim, self.hidden, action_dim, layer_norm=self.layer_norm
+        velocity = TimeMLP(
+            key,
+            predicted=1,
+            action_dim=action_dim,
+            condition_dim=2 * observation_dim,
+            widths=self.hidden,
         )
         return FMGCBC(velocity, initial_state(self.optimizer.build(steps), velocity), self, steps)
 
@@ -59,7 +66,7 @@ class FMGCBCConfig(GoalOptions):
 class FMGCBC(eqx.Module):
     """The agent: a velocity field v(a_t, t, s, g), its optimiser's state, its configuration."""
 
-    policy: VelocityField
+    policy: TimeMLP
     optimizer_state: optax.OptState
     config: FMGCBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
@@ -76,7 +83,7 @@ class FMGCBC(eqx.Module):
     def update(self, batch: GoalBatch, key: PRNGKeyArray) -> tuple["FMGCBC", dict[str, Array]]:
         """Take one flow-matching step."""
 
-        def loss(policy: VelocityField) -> tuple[Array, dict[str, Array]]:
+        def loss(policy: TimeMLP) -> tuple[Array, dict[str, Array]]:
             return _matching_error(policy, batch, key), {}
 
         policy, state, metrics = gradient_step(
@@ -96,10 +103,13 @@ class FMGCBC(eqx.Module):
     ) -> Float[Array, " action"]:
         """Integrate the velocity field from noise with Euler steps, and clip to [-1, 1]."""
         condition = jnp.concatenate((observation, goal))
-        noise = self.config.temperature * jr.normal(key, (self.policy.action_dim,))
-        return jnp.clip(integrate(self.policy, noise, condition, self.config.euler_steps), -1, 1)
+        # One action, as the network of a chunk has it: (1, action).
+        action_dim = self.policy.last.bias.size
+        noise = self.config.temperature * jr.normal(key, (1, action_dim))
+        action = integrate(self.policy, noise, condition, self.config.euler_steps)[0]
+        return jnp.clip(action, -1, 1)
 
 
-def _matching_error(policy: VelocityField, batch: GoalBatch, key: PRNGKeyArray) -> Array:
+def _matching_error(policy: TimeMLP, batch: GoalBatch, key: PRNGKeyArray) -> Array:
     conditions = jnp.concatenate((batch.observations, batch.goals), axis=-1)
-    return matching_error(policy, batch.actions, conditions, key)
+    return matching_error(policy, batch.actions[:, None], conditions, key)

@@ -31,6 +31,7 @@ from nfrl.agents.parts.critics import (
     td_target,
 )
 from nfrl.agents.parts.flow_matching import VelocityField, integrate, matching_error
+from nfrl.agents.parts.networks import gelu_network
 from nfrl.agents.parts.optimization import (
     AdamW,
     constant_adam,
@@ -85,22 +86,8 @@ class FQLConfig(AgentOptions):
         """Build an untrained agent; arguments as in :class:`AgentOptions`."""
         policy_key, flow_key, critic_key = jr.split(key, 3)
         inputs = action_dim + observation_dim
-        policy = MLP(
-            policy_key,
-            inputs,
-            self.hidden,
-            action_dim,
-            activation=jax.nn.gelu,
-            layer_norm=False,
-        )
-        flow = VelocityField(
-            flow_key,
-            observation_dim,
-            self.hidden,
-            action_dim,
-            layer_norm=False,
-            activation=jax.nn.gelu,
-        )
+        policy = gelu_network(policy_key, inputs, self.hidden, action_dim, layer_norm=False)
+        flow = VelocityField(flow_key, observation_dim, self.hidden, action_dim, layer_norm=False)
         critic = Critic(critic_key, observation_dim, action_dim, self.critic, unit=self.critic_unit)
         optimizer = self.optimizer.build(steps)
         states = tuple(initial_state(optimizer, model) for model in (policy, flow, critic))

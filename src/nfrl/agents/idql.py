@@ -19,7 +19,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.parts.checks import check_positive
-from nfrl.agents.parts.critics import follow, least_value
+from nfrl.agents.parts.critics import ValueKind, follow, least_value
 from nfrl.agents.parts.diffusion import NoisePredictor, noise_error, sample, variance_preserving
 from nfrl.agents.parts.implicit_q import ImplicitQ, ImplicitQConfig, States, best_action
 from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state, join_metrics
@@ -33,9 +33,10 @@ class IDQLConfig(ImplicitQConfig):
     """IDQL with its paper's values, and where those depend on the task FQL's for OGBench."""
 
     algorithm: ClassVar[Capabilities] = Capabilities(rewards=True, values=True)
+    critic_kind: ClassVar[ValueKind] = "relu"
 
     critic: tuple[int, ...] = (256, 256)
-    """Hidden widths of value and Q-functions: (512, 512) for OGBench's locomotion (FQL)."""
+    """Hidden widths of value and of each Q-function: ReLU, without LayerNorm (the code)."""
     expectile: float = 0.9
     """Of the value: 0.7 for OGBench's locomotion, 0.9 for its manipulation (FQL)."""
     width: int = 256

@@ -56,7 +56,6 @@ class IFQLConfig(ImplicitQConfig):
             self.hidden,
             action_dim,
             layer_norm=self.layer_norm,
-            activation=jax.nn.gelu,
         )
         critics, states = self.build_critics(critic_key, observation_dim, action_dim, steps)
         state = initial_state(self.optimizer.build(steps), policy)

@@ -19,6 +19,7 @@ import optax
 from flowjax.distributions import AbstractDistribution
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.parts.networks import exploring_network
 from nfrl.agents.parts.optimization import gradient_step, initial_state
 from nfrl.agents.parts.soft_actor import (
     ActorKind,
@@ -83,7 +84,9 @@ class NFUGSConfig:
         observation_dim, action_dim = spec.observation_dim, spec.action_dim
         encoder_key, flow_key, actor_key = jr.split(key, 3)
         critic = FlowCritic(
-            MLP(encoder_key, observation_dim + action_dim, self.encoder, self.condition_dim),
+            exploring_network(
+                encoder_key, observation_dim + action_dim, self.encoder, self.condition_dim
+            ),
             self.flow.build(flow_key, dim=GOAL_DIM, cond_dim=self.condition_dim),
             self.goal_scale,
         )

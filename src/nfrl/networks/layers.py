@@ -10,7 +10,11 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 from paramax import NonTrainable
 
-LAYER_NORM_EPSILON = 1e-5
+PYTORCH_EPSILON, FLAX_EPSILON = 1e-5, 1e-6
+"""What LayerNorm adds to a variance."""
+
+Initializer = Callable[[PRNGKeyArray, tuple[int, int]], Array]
+"""Makes initial weights (inputs, outputs), as those of ``jax.nn.initializers`` do."""
 
 
 class Linear(eqx.Module):
@@ -23,18 +27,31 @@ class Linear(eqx.Module):
         key: Random key.
         inputs: Width of the input; 0 is allowed, and leaves the bias.
         outputs: Width of the output.
-        fan_in: Sets the scale of the initial weights, uniform in +-fan_in^(-1/2); ``inputs`` if
-            None.
+        fan_in: Sets the scale of PyTorch's initial weights and bias, uniform in +-fan_in^(-1/2);
+            ``inputs`` if None.
+        initializer: Makes the initial weights in another way; the bias is then 0, as Flax's.
     """
 
     weight: Float[Array, "inputs outputs"]
     bias: Float[Array, " outputs"]
 
-    def __init__(self, key: PRNGKeyArray, inputs: int, outputs: int, *, fan_in: int | None = None):
+    def __init__(
+        self,
+        key: PRNGKeyArray,
+        inputs: int,
+        outputs: int,
+        *,
+        fan_in: int | None = None,
+        initializer: Initializer | None = None,
+    ):
         weight_key, bias_key = jr.split(key)
-        limit = max(inputs if fan_in is None else fan_in, 1) ** -0.5
-        self.weight = jr.uniform(weight_key, (inputs, outputs), minval=-limit, maxval=limit)
-        self.bias = jr.uniform(bias_key, (outputs,), minval=-limit, maxval=limit)
+        if initializer is None:
+            limit = max(inputs if fan_in is None else fan_in, 1) ** -0.5
+            self.weight = jr.uniform(weight_key, (inputs, outputs), minval=-limit, maxval=limit)
+            self.bias = jr.uniform(bias_key, (outputs,), minval=-limit, maxval=limit)
+        else:
+            self.weight = initializer(weight_key, (inputs, outputs))
+            self.bias = jnp.zeros(outputs)
 
     def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         return x @ self.weight + self.bias
@@ -45,15 +62,17 @@ class LayerNorm(eqx.Module):
 
     scale: Float[Array, " width"]
     shift: Float[Array, " width"]
+    epsilon: float = eqx.field(static=True)
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, epsilon: float = PYTORCH_EPSILON):
         self.scale = jnp.ones(width)
         self.shift = jnp.zeros(width)
+        self.epsilon = epsilon
 
     def __call__(self, x: Float[Array, " width"]) -> Float[Array, " width"]:
         centred = x - x.mean()
         variance = jnp.square(centred).mean()
-        return centred * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON) * self.scale + self.shift
+        return centred * jax.lax.rsqrt(variance + self.epsilon) * self.scale + self.shift
 
 
 class MLP(eqx.Module):
@@ -67,12 +86,17 @@ class MLP(eqx.Module):
         widths: Widths of the hidden layers.
         outputs: Width of the output.
         activation: The nonlinearity.
-        layer_norm: Whether each hidden layer is normalised before its activation.
+        layer_norm: Whether each hidden layer is normalised.
+        norm_first: Whether it is normalised before its activation, or after.
+        epsilon: What LayerNorm adds to a variance.
+        initializer: Makes the initial weights; PyTorch's if None.
+        last_initializer: Makes those of the last layer; ``initializer`` if None.
     """
 
     layers: tuple[Linear, ...]
     norms: tuple[LayerNorm, ...] | None
     activation: Callable[[Array], Array] = eqx.field(static=True)
+    norm_first: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -83,19 +107,30 @@ class MLP(eqx.Module):
         *,
         activation: Callable[[Array], Array] = jax.nn.silu,
         layer_norm: bool = True,
+        norm_first: bool = True,
+        epsilon: float = PYTORCH_EPSILON,
+        initializer: Initializer | None = None,
+        last_initializer: Initializer | None = None,
     ):
         sizes = [inputs, *widths, outputs]
         keys = jr.split(key, len(sizes) - 1)
-        self.layers = tuple(map(Linear, keys, sizes[:-1], sizes[1:]))
-        self.norms = tuple(LayerNorm(width) for width in widths) if layer_norm else None
+        each = [initializer] * len(widths) + [last_initializer or initializer]
+        self.layers = tuple(
+            Linear(one, before, after, initializer=begin)
+            for one, before, after, begin in zip(keys, sizes[:-1], sizes[1:], each, strict=True)
+        )
+        self.norms = tuple(LayerNorm(width, epsilon) for width in widths) if layer_norm else None
         self.activation = activation
+        self.norm_first = norm_first
 
     def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         for i, layer in enumerate(self.layers[:-1]):
             x = layer(x)
+            steps: list[Callable[[Array], Array]] = [self.activation]
             if self.norms is not None:
-                x = self.norms[i](x)
-            x = self.activation(x)
+                steps.insert(0 if self.norm_first else 1, self.norms[i])
+            for step in steps:
+                x = step(x)
         return self.layers[-1](x)
 
 

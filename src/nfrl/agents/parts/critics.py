@@ -9,15 +9,17 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.parts.networks import gelu_network, relu_network
 from nfrl.data.samplers import Transitions
 from nfrl.networks import MLP, split_trainable
 
 Aggregate = Literal["min", "mean"]
+ValueKind = Literal["gelu", "relu"]
 Tree = TypeVar("Tree")
 
 
 class Critic(eqx.Module):
-    """An ensemble of Q_i(s, a) = unit * network_i(s, a): GELU networks with LayerNorm.
+    """An ensemble of Q_i(s, a) = unit * network_i(s, a): OGBench's, with LayerNorm, or IDQL's.
 
     Adam moves a weight by about its learning rate a step, whatever the loss's scale. Values in the
     hundreds are far away for a network that starts at outputs near one: it spends its steps on
@@ -31,6 +33,7 @@ class Critic(eqx.Module):
         hidden: Hidden widths of each member.
         members: How many.
         unit: What an output of one is worth, in rewards.
+        kind: Of the networks: "gelu" (with LayerNorm) or "relu".
     """
 
     members: tuple[MLP, ...]
@@ -44,12 +47,12 @@ class Critic(eqx.Module):
         hidden: tuple[int, ...],
         members: int = 2,
         unit: float = 1.0,
+        kind: ValueKind = "gelu",
     ):
         self.unit = unit
         inputs = observation_dim + action_dim
         self.members = tuple(
-            MLP(member_key, inputs, hidden, 1, activation=jax.nn.gelu)
-            for member_key in jr.split(key, members)
+            value_network(kind, member_key, inputs, hidden) for member_key in jr.split(key, members)
         )
 
     def __call__(
@@ -65,6 +68,13 @@ class Critic(eqx.Module):
     ) -> Float[Array, "batch members"]:
         """Return Q_i of every pair of a batch."""
         return jax.vmap(self)(observations, actions)
+
+
+def value_network(kind: ValueKind, key: PRNGKeyArray, inputs: int, hidden: tuple[int, ...]) -> MLP:
+    """Build a network of one value: OGBench's (GELU, LayerNorm) or IDQL's (ReLU)."""
+    if kind == "relu":
+        return relu_network(key, inputs, hidden, 1)
+    return gelu_network(key, inputs, hidden, 1, layer_norm=True)
 
 
 def least_value(

@@ -19,7 +19,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.networks import MLP, LayerNorm, Linear
+from nfrl.agents.parts.networks import GLOROT, LECUN
+from nfrl.networks import FLAX_EPSILON, MLP, LayerNorm, Linear
 
 Predict = Callable[[Array, Array, Array], Array]
 """epsilon: (x_t of shape (dim,), t as a float in 0 ... T - 1, y) -> a prediction of eps."""
@@ -93,7 +94,8 @@ class NoisePredictor(eqx.Module):
     """IDQL's network of epsilon: learned Fourier features of time, then residual blocks.
 
     A block is x + Linear(swish(Linear(LayerNorm(x)))), four times as wide inside
-    (Hansen-Estruch et al., 2023, LN_Resnet; its dropout is left out).
+    (Hansen-Estruch et al., 2023, LN_Resnet; its dropout is left out). Initial weights are the
+    code's: Glorot's, and LeCun's inside the blocks, with biases of 0.
 
     Args:
         key: Random key.
@@ -122,17 +124,20 @@ class NoisePredictor(eqx.Module):
     ):
         frequency_key, time_key, first_key, last_key, block_key = jr.split(key, 5)
         self.frequencies = 0.2 * jr.normal(frequency_key, (time_dim // 2,))
-        self.time = MLP(time_key, time_dim, (2 * time_dim,), 2 * time_dim, layer_norm=False)
-        self.first = Linear(first_key, dim + condition_dim + 2 * time_dim, width)
+        features = 2 * time_dim
+        self.time = MLP(
+            time_key, time_dim, (features,), features, layer_norm=False, initializer=GLOROT
+        )
+        self.first = Linear(first_key, dim + condition_dim + features, width, initializer=GLOROT)
         self.blocks = tuple(
             (
-                LayerNorm(width),
-                Linear(jr.fold_in(one, 0), width, 4 * width),
-                Linear(jr.fold_in(one, 1), 4 * width, width),
+                LayerNorm(width, FLAX_EPSILON),
+                Linear(jr.fold_in(one, 0), width, 4 * width, initializer=LECUN),
+                Linear(jr.fold_in(one, 1), 4 * width, width, initializer=LECUN),
             )
             for one in jr.split(block_key, blocks)
         )
-        self.last = Linear(last_key, width, dim)
+        self.last = Linear(last_key, width, dim, initializer=GLOROT)
 
     def __call__(
         self, x: Float[Array, " dim"], time: Float[Array, ""], condition: Float[Array, " condition"]

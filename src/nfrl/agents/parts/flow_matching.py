@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.parts.networks import gelu_network
 from nfrl.networks import MLP
 
 Field = Callable[[Array, Array, Array], Array]
@@ -26,7 +27,6 @@ class VelocityField(eqx.Module):
         condition_dim: Width of y.
         hidden: Hidden widths.
         action_dim: Width of an action.
-        activation: The nonlinearity.
         layer_norm: Whether each hidden layer is normalised.
     """
 
@@ -40,13 +40,10 @@ class VelocityField(eqx.Module):
         hidden: tuple[int, ...],
         action_dim: int,
         *,
-        activation: Callable[[Array], Array] = jax.nn.silu,
         layer_norm: bool,
     ):
         inputs = action_dim + 1 + condition_dim
-        self.network = MLP(
-            key, inputs, hidden, action_dim, activation=activation, layer_norm=layer_norm
-        )
+        self.network = gelu_network(key, inputs, hidden, action_dim, layer_norm=layer_norm)
         self.action_dim = action_dim
 
     def __call__(

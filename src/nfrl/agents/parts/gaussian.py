@@ -3,6 +3,7 @@
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.parts.networks import gelu_network
 from nfrl.networks import MLP
 
 
@@ -10,7 +11,7 @@ def mean_network(
     key: PRNGKeyArray, inputs: int, hidden: tuple[int, ...], action_dim: int, *, layer_norm: bool
 ) -> MLP:
     """Build the network of the mean action."""
-    return MLP(key, inputs, hidden, action_dim, activation=jax.nn.gelu, layer_norm=layer_norm)
+    return gelu_network(key, inputs, hidden, action_dim, layer_norm=layer_norm, small=True)
 
 
 def unit_log_prob(

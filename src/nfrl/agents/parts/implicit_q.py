@@ -7,6 +7,7 @@ Kostrikov et al. (2022), for IQL and for the agents that act by rejection sampli
 """
 
 import dataclasses
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -16,7 +17,15 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.parts.checks import check_discount, check_unit
-from nfrl.agents.parts.critics import Critic, aggregate, follow, td_loss, td_target
+from nfrl.agents.parts.critics import (
+    Critic,
+    ValueKind,
+    aggregate,
+    follow,
+    td_loss,
+    td_target,
+    value_network,
+)
 from nfrl.agents.parts.optimization import AdamW, constant_adam, gradient_step, initial_state
 from nfrl.agents.wrappers.options import AgentOptions
 from nfrl.data.samplers import Transitions
@@ -29,6 +38,9 @@ States = tuple[optax.OptState, optax.OptState]
 @dataclasses.dataclass(frozen=True)
 class ImplicitQConfig(AgentOptions):
     """What the value and the Q-functions are; the defaults are those of FQL's repository."""
+
+    critic_kind: ClassVar[ValueKind] = "gelu"
+    """Of their networks: OGBench's, with LayerNorm, unless an agent says otherwise."""
 
     critic: tuple[int, ...] = (512, 512, 512, 512)
     """Hidden widths of the value and of each of the two Q-functions."""
@@ -56,8 +68,15 @@ class ImplicitQConfig(AgentOptions):
     ) -> tuple["ImplicitQ", States]:
         """Build untrained critics and their optimisers' states."""
         value_key, critic_key = jr.split(key)
-        value = MLP(value_key, observation_dim, self.critic, 1, activation=jax.nn.gelu)
-        critic = Critic(critic_key, observation_dim, action_dim, self.critic, unit=self.critic_unit)
+        value = value_network(self.critic_kind, value_key, observation_dim, self.critic)
+        critic = Critic(
+            critic_key,
+            observation_dim,
+            action_dim,
+            self.critic,
+            unit=self.critic_unit,
+            kind=self.critic_kind,
+        )
         optimizer = self.optimizer.build(steps)
         states = (initial_state(optimizer, value), initial_state(optimizer, critic))
         return ImplicitQ(value, critic, jax.tree.map(jnp.copy, critic)), states

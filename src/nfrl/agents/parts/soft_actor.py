@@ -20,6 +20,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 from paramax import unwrap
 
+from nfrl.agents.parts.networks import exploring_network
 from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
 from nfrl.agents.parts.tanh_gaussian import LOG_STD_RANGE, log_tanh_slope
 from nfrl.data.samplers import GoalBatch
@@ -101,10 +102,10 @@ def build_actor(
         flow: For a flow, its configuration.
     """
     if kind == "gaussian":
-        return GaussianActor(MLP(key, inputs, hidden, 2 * action_dim))
+        return GaussianActor(exploring_network(key, inputs, hidden, 2 * action_dim))
     encoder_key, flow_key = jr.split(key)
     return FlowActor(
-        MLP(encoder_key, inputs, hidden, condition_dim),
+        exploring_network(encoder_key, inputs, hidden, condition_dim),
         flow.build(flow_key, dim=action_dim, cond_dim=condition_dim),
     )
 

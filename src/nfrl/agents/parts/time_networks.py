@@ -66,7 +66,7 @@ class TimeMLP(eqx.Module):
         action_dim: int,
         condition_dim: int,
         widths: Sequence[int],
-        time_dim: int,
+        time_dim: int = 64,
     ):
         encoder_key, first_key, last_key, block_key = jr.split(key, 4)
         flat = predicted * action_dim
