@@ -44,9 +44,9 @@ def seeds(*key: int) -> np.random.SeedSequence:
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_an_episode_depends_on_its_seeds_and_actions_alone(name, monkeypatch):
-    monkeypatch.setattr("nfrl.environments.locomotion.RESAMPLE_INTERVAL", 10)
-    one, other = Locomotion(body(name)), Locomotion(body(name))
+def test_an_episode_depends_on_its_seeds_and_actions_alone(name):
+    often = dataclasses.replace(body(name), command_steps=10)
+    one, other = Locomotion(often), Locomotion(often)
     assert (one.observation_dim, one.action_dim) == SIZES[name]
     assert one._environment.unwrapped.dt == pytest.approx(body(name).seconds)
     actions = np.random.default_rng(0).uniform(-1, 1, (30, one.action_dim))

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nfrl.agents.parts.chunks import ChunkImitator, draw_chunks, flat_histories, to_actions
-from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
+from nfrl.agents.parts.optimization import AdamW, follow, gradient_step, initial_state
 from nfrl.agents.parts.time_networks import NetworkKind, TimeMLP, build_time_network
 from nfrl.agents.parts.unet import UNet
 from nfrl.data.dataset import Dataset
@@ -24,7 +24,6 @@ from nfrl.data.normalizer import Normalizers
 from nfrl.data.samplers import ChunkBatch
 from nfrl.errors import UserError
 from nfrl.interfaces.agent import Capabilities, ChunkShape
-from nfrl.networks import split_trainable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +42,9 @@ class DiffusionBCConfig(ChunkImitator):
     """Steps T of the noising process."""
     sampling_steps: int = 100
     """Steps of DDIM when acting, up to T; Diffusion Policy's robots take 10 to 16."""
-    average: float = 0.995
-    """Decay of the moving average of the weights, which acts; 0 for none."""
+    average: float = 0.9999
+    """Largest decay of the moving average of the weights, which acts: at update n it is
+    1 - (n + 1)^(-3/4) or this, whichever is less (the code). 0 for none."""
     optimizer: AdamW = AdamW()
     """As NF-BC's: the same budget."""
 
@@ -77,7 +77,7 @@ class DiffusionBCConfig(ChunkImitator):
         state = initial_state(self.optimizer.build(steps), predictor)
         # The average and what it averages must not share buffers that one update would give away.
         trained = jax.tree.map(lambda leaf: leaf.copy() if eqx.is_array(leaf) else leaf, predictor)
-        return DiffusionBC(policy, trained, state, self, steps)
+        return DiffusionBC(policy, trained, jnp.zeros((), jnp.int32), state, self, steps)
 
 
 class NoisePolicy(eqx.Module):
@@ -88,10 +88,14 @@ class NoisePolicy(eqx.Module):
 
 
 class DiffusionBC(eqx.Module):
-    """The agent: a policy of averaged weights, the weights in training, its optimiser's state."""
+    """The agent: a policy of averaged weights, the weights in training, its optimiser's state.
+
+    ``count`` is the number of updates made.
+    """
 
     policy: NoisePolicy
     trained: TimeMLP | UNet
+    count: Int[Array, ""]
     optimizer_state: optax.OptState
     config: DiffusionBCConfig = eqx.field(static=True)
     steps: int = eqx.field(static=True)
@@ -117,9 +121,11 @@ class DiffusionBC(eqx.Module):
         trained, state, metrics = gradient_step(
             loss, self.trained, self.config.optimizer.build(self.steps), self.optimizer_state
         )
-        averaged = _average(self.policy.predictor, trained, self.config.average)
+        decay = jnp.minimum(1 - (self.count + 1.0) ** -0.75, self.config.average)
+        averaged = follow(self.policy.predictor, trained, 1 - decay)
         policy = NoisePolicy(normalizers, averaged)
-        return DiffusionBC(policy, trained, state, self.config, self.steps), metrics
+        agent = DiffusionBC(policy, trained, self.count + 1, state, self.config, self.steps)
+        return agent, metrics
 
     def validate(self, batch: ChunkBatch, key: PRNGKeyArray) -> dict[str, Array]:
         """Return the averaged predictor's mean squared error of the noise, per coordinate."""
@@ -172,11 +178,3 @@ def kept_shares(steps: int) -> np.ndarray:
     edges = level(np.arange(steps + 1) / steps)
     beta = np.minimum(1 - edges[1:] / edges[:-1], 0.999)
     return np.cumprod(1 - beta)
-
-
-def _average(old: TimeMLP | UNet, new: TimeMLP | UNet, decay: float) -> TimeMLP | UNet:
-    """Return decay * old + (1 - decay) * new."""
-    parameters, constants = split_trainable(old)
-    latest, _ = split_trainable(new)
-    moved = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, parameters, latest)
-    return eqx.combine(moved, constants)

@@ -25,7 +25,6 @@ from nfrl.agents.parts.critics import (
     Aggregate,
     Critic,
     aggregate,
-    follow,
     least_value,
     td_loss,
     td_target,
@@ -35,6 +34,7 @@ from nfrl.agents.parts.networks import gelu_network
 from nfrl.agents.parts.optimization import (
     AdamW,
     constant_adam,
+    follow,
     gradient_step,
     initial_state,
     join_metrics,

@@ -19,10 +19,10 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.parts.checks import check_positive
-from nfrl.agents.parts.critics import ValueKind, follow, least_value
+from nfrl.agents.parts.critics import ValueKind, least_value
 from nfrl.agents.parts.diffusion import NoisePredictor, noise_error, sample, variance_preserving
 from nfrl.agents.parts.implicit_q import ImplicitQ, ImplicitQConfig, States, best_action
-from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state, join_metrics
+from nfrl.agents.parts.optimization import AdamW, follow, gradient_step, initial_state, join_metrics
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
 from nfrl.interfaces.agent import Capabilities

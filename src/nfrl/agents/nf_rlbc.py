@@ -26,7 +26,6 @@ from nfrl.agents.parts.critics import (
     Aggregate,
     Critic,
     aggregate,
-    follow,
     least_value,
     td_loss,
     td_target,
@@ -35,6 +34,7 @@ from nfrl.agents.parts.flow_policy import FlowPolicy, FlowPolicyConfig
 from nfrl.agents.parts.optimization import (
     AdamW,
     constant_adam,
+    follow,
     gradient_step,
     initial_state,
     join_metrics,

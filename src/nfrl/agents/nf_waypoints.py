@@ -30,10 +30,9 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.parts.checks import check_discount, check_positive, check_temperature
-from nfrl.agents.parts.critics import follow
 from nfrl.agents.parts.flow_policy import FlowPolicy
 from nfrl.agents.parts.implicit_q import expectile_loss
-from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state, join_metrics
+from nfrl.agents.parts.optimization import AdamW, follow, gradient_step, initial_state, join_metrics
 from nfrl.agents.parts.places import PlaceGraph
 from nfrl.agents.wrappers.units import build_in_units
 from nfrl.data.dataset import Dataset

@@ -7,7 +7,8 @@ Tarasov et al. (2023), as in FQL's repository (Park et al., 2025):
              a' = clip(pibar(s') + noise), with b' the data's own next action
     actor:   min -Q(s, pi(s)) / mean |Q| + alpha_a |pi(s) - a|^2,  Q = min_i Q_i
 
-The actor moves in every second update, and the targets with it.
+The actor learns in every second update, and the targets follow it then. In the others its Adam
+steps with a gradient of zero, as there.
 """
 
 import dataclasses
@@ -24,7 +25,6 @@ from nfrl.agents.parts.checks import check_discount, check_positive, check_unit
 from nfrl.agents.parts.critics import (
     Critic,
     aggregate,
-    follow,
     least_value,
     td_loss,
     td_target,
@@ -33,9 +33,11 @@ from nfrl.agents.parts.gaussian import mean_network
 from nfrl.agents.parts.optimization import (
     AdamW,
     constant_adam,
+    follow,
     gradient_step,
     initial_state,
     join_metrics,
+    zero_gradient_step,
 )
 from nfrl.agents.wrappers.options import AgentOptions
 from nfrl.data.dataset import Dataset
@@ -153,7 +155,8 @@ class ReBRAC(eqx.Module):
         def stay() -> tuple:
             loss, metrics = actor_loss(self.policy)
             metrics = {"loss": loss, "grad_norm": jnp.zeros_like(loss), **metrics}
-            return self.policy, (self.target_policy, self.target_critic), policy_state, metrics
+            policy, state = zero_gradient_step(self.policy, optimizer, policy_state)
+            return policy, (self.target_policy, self.target_critic), state, metrics
 
         count = self.count + 1
         policy, (target_policy, target_critic), policy_state, of_actor = jax.lax.cond(

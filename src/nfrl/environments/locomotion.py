@@ -1,7 +1,7 @@
 """The bodies that learn to walk before they enter a maze, and where they learn it.
 
 Source: OGBench (Park et al., 2025), whose environments these are. The reward of a body that runs
-is what it gained in the commanded direction, which changes every 100 steps.
+is what it gained in the commanded direction, which changes from time to time.
 """
 
 import contextlib
@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from nfrl.environments.episode import seed_everything
 from nfrl.errors import unknown_name
 
-RESAMPLE_INTERVAL = 100
-
 
 @dataclasses.dataclass(frozen=True)
 class Body:
@@ -32,6 +30,7 @@ class Body:
         episode_steps: After so many steps an episode is broken off.
         end_is_final: Whether breaking off counts as the end of all reward.
         seconds: Simulated time of a step.
+        command_steps: Steps between two commanded directions.
     """
 
     name: str
@@ -40,6 +39,7 @@ class Body:
     episode_steps: int
     end_is_final: bool = False
     seconds: float = 0.1
+    command_steps: int = 100
 
 
 BODIES = {
@@ -47,7 +47,15 @@ BODIES = {
     for each in (
         Body("ant", "online-ant-v0", "direction", 1000),
         Body("ant-ball", "online-antball-v0", "goal", 200, end_is_final=True),
-        Body("humanoid", "online-humanoid-v0", "standing direction", 1000, seconds=0.025),
+        # OGBench's: its humanoid has 40 steps a second.
+        Body(
+            "humanoid",
+            "online-humanoid-v0",
+            "standing direction",
+            1000,
+            seconds=0.025,
+            command_steps=200,
+        ),
     )
 }
 
@@ -106,7 +114,7 @@ class Locomotion:
         """
         observation, reward, fell, _, info = self._environment.step(action)
         self._time += 1
-        if self._body.command != "goal" and self._time % RESAMPLE_INTERVAL == 0:
+        if self._body.command != "goal" and self._time % self._body.command_steps == 0:
             observation = self._commanded(observation)
         self.success = bool(info.get("success", 0.0))
         over = fell or self._time == self._body.episode_steps

@@ -6,12 +6,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.parts.networks import gelu_network, relu_network
 from nfrl.data.samplers import Transitions
-from nfrl.networks import MLP, split_trainable
+from nfrl.networks import MLP
 
 Aggregate = Literal["min", "mean"]
 ValueKind = Literal["gelu", "relu"]
@@ -100,10 +99,3 @@ def td_loss(critic: Critic, batch: Transitions, target: Float[Array, " batch"]) 
     """Return the mean of (Q_i(s, a) - target)^2 over batch and ensemble."""
     values = critic.batch(batch.observations, batch.actions)
     return jnp.square(values - target[:, None]).mean()
-
-
-def follow(target: Tree, online: Tree, tau: float) -> Tree:
-    """Move a target network's floats by tau towards the trained network's."""
-    parameters, constants = split_trainable(target)
-    trained, _ = split_trainable(online)
-    return eqx.combine(optax.incremental_update(trained, parameters, tau), constants)

@@ -21,12 +21,17 @@ from nfrl.agents.parts.critics import (
     Critic,
     ValueKind,
     aggregate,
-    follow,
     td_loss,
     td_target,
     value_network,
 )
-from nfrl.agents.parts.optimization import AdamW, constant_adam, gradient_step, initial_state
+from nfrl.agents.parts.optimization import (
+    AdamW,
+    constant_adam,
+    follow,
+    gradient_step,
+    initial_state,
+)
 from nfrl.agents.wrappers.options import AgentOptions
 from nfrl.data.samplers import Transitions
 from nfrl.errors import UserError

@@ -97,6 +97,23 @@ def gradient_step(
     return eqx.combine(optax.apply_updates(parameters, updates), constants), state, metrics
 
 
+def follow(average: Model, online: Model, tau: float | Array) -> Model:
+    """Move an average's floats by tau towards those of the network that is trained."""
+    parameters, constants = split_trainable(average)
+    trained, _ = split_trainable(online)
+    return eqx.combine(optax.incremental_update(trained, parameters, tau), constants)
+
+
+def zero_gradient_step(
+    model: Model, optimizer: optax.GradientTransformation, state: optax.OptState
+) -> tuple[Model, optax.OptState]:
+    """Take a step with a gradient of zero, in which Adam moves on by what it remembers."""
+    parameters, constants = split_trainable(model)
+    zeros = jax.tree.map(jnp.zeros_like, parameters)
+    updates, state = optimizer.update(zeros, state, parameters)
+    return eqx.combine(optax.apply_updates(parameters, updates), constants), state
+
+
 def initial_state(optimizer: optax.GradientTransformation, model: Any) -> optax.OptState:
     """Return the optimiser's state for a model's floats."""
     return optimizer.init(split_trainable(model)[0])

@@ -18,6 +18,10 @@ WALL_HEIGHT = 0.5 * CELL
 RESET_NOISE = 0.1
 """Half-width of the noise on the first pose, and deviation of that on the first velocities."""
 
+FEET = ("left_foot_geom", "right_foot_geom", "third_foot_geom", "fourth_foot_geom")
+SOLID = ("torso_geom", *(f"aux_{leg}_geom" for leg in range(1, 5)), *FEET)
+"""Parts of the ant that no wall lets through."""
+
 
 @dataclasses.dataclass(frozen=True)
 class AntRobot:
@@ -75,24 +79,30 @@ class AntRobot:
 
 
 def maze_xml(layout: Layout) -> str:
-    """Return Brax's ant (MJCF) with a box for every wall cell."""
+    """Return Brax's ant (MJCF) with boxes for its walls.
+
+    Of Brax's ant only the feet touch anything, and only the floor. In a maze the torso, the upper
+    legs and the feet touch walls and each other, as in JaxGCRL's (Bortkiewicz et al., 2025).
+    """
     _brax("brax")
     model = ElementTree.fromstring((files("brax") / "envs/assets/ant.xml").read_text())
     world = model.find("worldbody")
     assert world is not None
+    for geom in world.iter("geom"):
+        if geom.get("name") in SOLID:
+            geom.set("conaffinity", "1")
     height = WALL_HEIGHT / 2
-    for row, cells in enumerate(layout.rows):
-        for column, cell in enumerate(cells):
-            if cell == "#":
-                box = {
-                    "name": f"wall_{row}_{column}",
-                    "type": "box",
-                    "pos": f"{row * CELL} {column * CELL} {height}",
-                    "size": f"{CELL / 2} {CELL / 2} {height}",
-                    "contype": "1",
-                    "conaffinity": "1",
-                }
-                ElementTree.SubElement(world, "geom", box)
+    # Few long boxes in place of one for each cell: every pair of a part and a box costs time.
+    for (top, left), (bottom, right) in layout.blocks:
+        box = {
+            "name": f"wall_{top}_{left}",
+            "type": "box",
+            "pos": f"{(top + bottom) * CELL / 2} {(left + right) * CELL / 2} {height}",
+            "size": f"{(bottom - top + 1) * CELL / 2} {(right - left + 1) * CELL / 2} {height}",
+            "contype": "1",
+            "conaffinity": "1",
+        }
+        ElementTree.SubElement(world, "geom", box)
     return ElementTree.tostring(model, encoding="unicode")
 
 

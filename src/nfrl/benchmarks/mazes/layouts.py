@@ -47,6 +47,23 @@ class Layout:
         return np.array([[cell == "#" for cell in row] for row in self.rows])
 
     @property
+    def blocks(self) -> tuple[tuple[Cell, Cell], ...]:
+        """The walls as few rectangles: the first and the last cell of each."""
+        left = self.walls
+        found = []
+        for row, column in zip(*np.nonzero(left), strict=True):
+            if not left[row, column]:
+                continue
+            bottom, right = int(row), int(column)
+            while right + 1 < left.shape[1] and left[row, right + 1]:
+                right += 1
+            while bottom + 1 < left.shape[0] and left[bottom + 1, column : right + 1].all():
+                bottom += 1
+            left[row : bottom + 1, column : right + 1] = False
+            found.append(((int(row), int(column)), (bottom, right)))
+        return tuple(found)
+
+    @property
     def start(self) -> Cell:
         """The cell that every episode begins in."""
         (cell,) = self._cells("R")
