@@ -17,7 +17,7 @@ from conftest import write_data
 from nfrl import registry
 from nfrl.acting.acting import batched_policy
 from nfrl.agents import agents_that, find_config
-from nfrl.agents.parts.optimization import AdamW
+from nfrl.agents.parts.optimization import AdamW, constant_adam
 from nfrl.analysis.speed_exploring import ExploringSpeed
 from nfrl.benchmarks.imitation.environments import ENTRY_POINTS
 from nfrl.cli import bench, demo
@@ -509,6 +509,42 @@ def test_the_papers_preset_has_the_papers_values():
         assert (training.steps, training.batch_size) == (1_000_000, 256)
         assert preset.agent.discount == find_task(name).discount
         assert preset.episodes is None
+
+
+def test_the_papers_preset_of_exploring_has_the_codes_values():
+    for agent in agents_that(explores=True):
+        preset = find_preset("paper", agent, find_task("ant-u-maze"))
+        assert preset.training == ExploreTraining(
+            environment_steps=100_000_000,
+            environments=1024,
+            batch_size=4096,
+            discount=0.99,
+            buffer_steps=10_000,
+            prefill=1000,
+            candidates=1024,
+            command_every="round",
+            candidate_goals="hindsight",
+        )
+        config = preset.agent
+        assert config.actor_hidden == config.encoder == (1024,) * 4
+        assert config.learning_rate == 3e-4
+        if agent == "nf-ugs":
+            assert config.flow == RealNVPConfig(6, 256)
+            assert (config.condition_dim, config.noise, config.mask_probability) == (64, 0.05, 0.1)
+            assert (config.flow_learning_rate, config.flow_weight_decay) == (1e-4, 1e-6)
+        else:
+            assert (config.represent_goals, config.minmax_by_mode) == (True, True)
+            assert config.contrast == ("forward" if agent == "crl-oracle" else "backward")
+            assert (config.penalty, config.representation_dim) == (0.1, 64)
+        assert config.goal_scale == 1
+
+
+def test_the_papers_preset_of_gcbc_is_ogbenchs():
+    preset = find_preset("paper", "gcbc", find_task("cube-single-play-v0"))
+    assert preset.training == OfflineTraining(steps=1_000_000, batch_size=1024)
+    assert preset.agent.goals == "uniform"
+    assert preset.agent.hidden == (512, 512, 512)
+    assert preset.agent.optimizer == constant_adam(3e-4)
 
 
 # method.md of the paper's code: history, prediction, execution, epochs, blocks, k, learning rate.

@@ -180,6 +180,16 @@ def test_goals_follow_the_truncated_geometric_distribution(discount):
     check_frequencies(found, expected * COUNT / len(starts()))
 
 
+def test_uniform_goals_are_any_later_state_of_the_trajectory():
+    batch = sample_goals(numbered(), jr.key(1), COUNT, 0.9, ahead="uniform")
+    found = np.zeros((sum(LENGTHS),) * 2)
+    np.add.at(found, (rows_of(batch.observations), rows_of(batch.goals)), 1)
+    expected = np.zeros_like(found)
+    for t, rows in starts().items():
+        expected[t, t + 1 : rows[-1] + 1] = 1 / (rows[-1] - t)
+    check_frequencies(found, expected * COUNT / len(starts()))
+
+
 @given(lengths, st.integers(0, 1000), st.sampled_from([0.0, 0.5, 0.9, 0.99, 0.9999]))
 @settings(max_examples=15, deadline=None)
 def test_goals_lie_later_in_the_same_trajectory(lengths, seed, discount):

@@ -16,6 +16,7 @@ import pytest
 from conftest import optimising
 from jax.scipy.special import logsumexp
 from jax.scipy.stats import norm
+from paramax import unwrap
 
 from nfrl.agents import crl
 from nfrl.agents.crl import CRLConfig
@@ -53,6 +54,18 @@ TINY = {
     "crl-uniform": CRLConfig("uniform", encoder=(16,), representation_dim=4, actor_hidden=(16,)),
     "crl-minmax": CRLConfig("minmax", encoder=(16,), representation_dim=4, actor_hidden=(16,)),
 }
+# As the paper's code has it, and with NF-UGS's aids.
+CODE = CRLConfig(
+    "minmax",
+    encoder=(16,),
+    representation_dim=4,
+    actor_hidden=(16,),
+    contrast="backward",
+    represent_goals=True,
+    minmax_by_mode=True,
+    goal_scale=5.0,
+    noise=0.1,
+)
 HALL = Layout("hall", ("#######", "#R....#", "#######"), far=((1, 5),))
 # Quick enough to cross its hall in an episode.
 HALL_MAZE = Maze("hall", HALL, PointRobot(HALL, acceleration=40.0, episode_length=20))
@@ -231,6 +244,36 @@ def test_the_contrastive_loss_is_infonce_with_its_penalty(agents):
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-4)
 
 
+def test_the_codes_contrast_is_over_states_and_its_goals_are_scaled_and_noisy():
+    agent, batch, key = build(CODE, jr.key(0)), draw(), jr.key(2)
+    goals = batch.goals + 0.1 * jr.normal(jr.split(key)[0], batch.goals.shape)
+    phi = jax.vmap(agent.critic.phi)(jnp.concatenate((batch.observations, batch.actions), -1))
+    psi = jax.vmap(agent.critic.psi)(goals / 5)
+    q = -np.linalg.norm(phi[:, None] - psi, axis=-1)
+    against = logsumexp(q, axis=0)
+    expected = (against - np.diag(q)).mean() + 0.1 * (logsumexp(q, axis=1) ** 2).mean()
+    _, metrics = update(agent, batch, key)
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-3)
+
+
+def test_an_actor_of_represented_goals_sees_the_critics_psi_and_does_not_train_it():
+    agent = build(CODE, jr.key(0))
+    after, _ = update(agent, draw(), jr.key(1))
+    assert same(unwrap(after.policy.psi), after.critic.psi)
+    assert not same(after.critic.psi, agent.critic.psi)
+    assert not same(after.policy.actor, agent.policy.actor)
+    observation, goal = jnp.ones(OBSERVATION), jnp.array([2.0, -1.0])
+    shown = after.policy.actor.mode(observation, after.critic.psi(goal / 5))
+    np.testing.assert_allclose(after.policy.mode(observation, goal), shown, atol=1e-6)
+
+
+def test_energies_are_products_of_float32_on_every_device():
+    program = jax.jit(crl.energies).lower(jnp.ones((8, 4)), jnp.ones((6, 4))).as_text()
+    products = [line for line in program.splitlines() if "dot_general" in line]
+    assert products
+    assert all("HIGHEST" in line for line in products)
+
+
 def test_representations_that_meet_have_a_gradient():
     point = jnp.ones((1, 3))
     gradient = jax.grad(lambda phi: crl.energies(phi, point).sum() + crl.energy(phi, point).sum())
@@ -261,7 +304,7 @@ def test_commands(agents):
 
 def test_minmax_commands_the_goal_of_lowest_q_from_the_start(agents):
     """With an actor of the least noise, whose actions are all but known."""
-    agent, start, candidates = agents["crl-minmax"], jnp.ones(OBSERVATION), 5 * draw().goals
+    agent, start, candidates = agents["crl-minmax"], jnp.ones(OBSERVATION), 5 * draw(5).goals
     last = agent.policy.network.layers[-1].bias
     quiet = last.at[ACTION:].set(-100.0)
     agent = eqx.tree_at(lambda a: a.policy.network.layers[-1].bias, agent, quiet)
@@ -271,6 +314,14 @@ def test_minmax_commands_the_goal_of_lowest_q_from_the_start(agents):
     assert second - first > 0.005, "a clear case"
     chosen = command(agent, jr.split(jr.key(0), 1), candidates, start)[0]
     np.testing.assert_array_equal(chosen, candidates[np.argmin(q)])
+
+
+def test_minmax_by_mode_commands_the_same_goal_whatever_the_key():
+    agent, start, candidates = build(CODE, jr.key(0)), jnp.ones(OBSERVATION), 5 * draw().goals
+    actions = jax.vmap(lambda goal: agent.policy.mode(start, goal))(candidates)
+    q = jax.vmap(agent.q, in_axes=(None, 0, 0))(start, actions, candidates)
+    chosen = command(agent, jr.split(jr.key(0), 5), candidates, start)
+    np.testing.assert_array_equal(chosen, np.tile(candidates[np.argmin(q)], (5, 1)))
 
 
 # Estimates
@@ -572,6 +623,35 @@ def test_rounds_move_remember_and_command(name):
         HALL.cell_of(goal_of(buffer.observations)).reshape(-1, 2), axis=0, return_counts=True
     )
     np.testing.assert_array_equal(state.visits[cells[:, 0], cells[:, 1]], counts)
+
+
+def test_goals_commanded_every_round_are_later_states_and_leave_the_episodes_alone():
+    """As in the paper's code. Robots that wait are nowhere twice: only later rows are hindsight."""
+    training = dataclasses.replace(
+        TRAINING, updates=1, command_every="round", candidate_goals="hindsight"
+    )
+    state = exploring.initial_state(TINY["crl-uniform"], training, HALL_MAZE, jr.key(0))
+
+    @eqx.filter_jit
+    def one_round(state, index):
+        command_key, act_key, _, _ = exploring._round_keys(jr.key(7), index)
+        commanded = exploring.command(state, training, HALL_MAZE, index, command_key)
+        return commanded, exploring.move(commanded, training, HALL_MAZE, index, act_key)
+
+    for index in range(8):
+        commanded, after = one_round(state, jnp.asarray(index))
+        if index:
+            assert not np.array_equal(commanded.goals, state.goals)
+            kept = [
+                np.array_equal(*pair) for pair in zip(commanded.robots, state.robots, strict=True)
+            ]
+            assert all(kept) is (index % 4 != 0), "robots begin anew with an episode alone"
+            # Goals are of rows that have an earlier one in their episode.
+            rows = np.asarray(goal_of(state.replay.observations))[:, : 5 * index]
+            later = np.delete(rows, np.arange(0, 5 * index, 20), axis=1).reshape(-1, 2)
+            for goal in np.asarray(commanded.goals):
+                assert (goal == later).all(1).any()
+        state = after
 
 
 def test_evaluation_counts_who_comes_near():

@@ -16,7 +16,8 @@ from nfrl.agents.parts.gaussian import mean_network, unit_log_prob
 from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
 from nfrl.agents.wrappers.options import GoalOptions
 from nfrl.data.dataset import Dataset
-from nfrl.data.samplers import GoalBatch, sample_goals
+from nfrl.data.samplers import GoalBatch, HindsightGoals, sample_goals
+from nfrl.errors import UserError
 from nfrl.interfaces.agent import Capabilities
 from nfrl.networks import MLP
 
@@ -27,6 +28,9 @@ class GCBCConfig(GoalOptions):
 
     algorithm: ClassVar[Capabilities] = Capabilities(goals=True)
 
+    goals: HindsightGoals = "geometric"
+    """How far ahead a goal is: geometric as NF-GCBC's, or any later state of the trajectory as
+    likely as any other, as in OGBench's code."""
     discount: float = 0.97
     """gamma of the geometric distribution of goals, as NF-GCBC's."""
     hidden: tuple[int, ...] = (512, 512, 512)
@@ -39,6 +43,10 @@ class GCBCConfig(GoalOptions):
     def __post_init__(self):
         super().__post_init__()
         check_discount(self.discount)
+        if self.goals == "uniform" and self.chunk > 1:
+            raise UserError(
+                f"uniform goals are of single actions; chunk must be 1, not {self.chunk}"
+            )
 
     def build_algorithm(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
@@ -65,7 +73,8 @@ class GCBC(eqx.Module):
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> GoalBatch:
         """Draw transitions with hindsight goals."""
-        return sample_goals(dataset, key, batch_size, self.config.discount)
+        config = self.config
+        return sample_goals(dataset, key, batch_size, config.discount, ahead=config.goals)
 
     def update(self, batch: GoalBatch, key: PRNGKeyArray) -> tuple["GCBC", dict[str, Array]]:
         """Take one maximum-likelihood step."""

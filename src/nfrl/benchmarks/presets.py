@@ -234,6 +234,9 @@ def find_preset(name: str, agent: str, config: Any, task: Task) -> Preset | None
 
 
 def _paper(config: Any, task: Task) -> Preset:
+    if isinstance(config, GCBCConfig):  # OGBench's, where it is published
+        config = dataclasses.replace(config, goals="uniform", optimizer=constant_adam(3e-4))
+        return Preset(_for_task(config, task), OfflineTraining(batch_size=1024))
     if task.dataset not in IMITATION:
         return Preset(_for_task(config, task), OfflineTraining())
     chunks, epochs = IMITATION[task.dataset]
@@ -326,7 +329,15 @@ def _exploring(name: str, agent: str, config: NFUGSConfig | CRLConfig) -> Preset
     if name in BEYOND_PAPER:
         raise _not_far_sighted(agent)
     if name == "paper":
-        return Preset(config, ExploreTraining())
+        if isinstance(config, CRLConfig):
+            config = dataclasses.replace(
+                config,
+                represent_goals=True,
+                minmax_by_mode=True,
+                contrast="forward" if config.goals == "oracle" else "backward",
+            )
+        training = ExploreTraining(command_every="round", candidate_goals="hindsight")
+        return Preset(config, training)
     values: dict[str, Any] = dict(_EXPLORER)
     if agent == "nf-ugs":
         values |= {

@@ -1,12 +1,15 @@
 """Batches drawn on the device: pure functions of a data set, a key and a size."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from nfrl.data.dataset import Dataset
+
+HindsightGoals = Literal["geometric", "uniform"]
+"""How far ahead in its trajectory a goal is drawn."""
 
 
 class Transitions(NamedTuple):
@@ -128,7 +131,13 @@ def sample_chunk_transitions(
 
 
 def sample_goals(
-    dataset: Dataset, key: PRNGKeyArray, batch_size: int, discount: float, *, chunk: int = 1
+    dataset: Dataset,
+    key: PRNGKeyArray,
+    batch_size: int,
+    discount: float,
+    *,
+    chunk: int = 1,
+    ahead: HindsightGoals = "geometric",
 ) -> GoalBatch:
     """Draw transitions and hindsight goals g = s_{min(t + Delta, T)}, Delta ~ Geom(1 - gamma).
 
@@ -142,10 +151,14 @@ def sample_goals(
         discount: gamma, in [0, 1).
         chunk: Actions from t on that are one: (batch, chunk * action). Past a trajectory's end its
             last is repeated.
+        ahead: "geometric", or "uniform": Delta ~ U{1, ..., T - t} (OGBench's GCBC).
     """
     row_key, goal_key = jr.split(key)
     rows = _rows(dataset, row_key, batch_size)
-    delta = jr.geometric(goal_key, 1 - discount, (batch_size,), dtype=jnp.int32)
+    if ahead == "uniform":
+        delta = jr.randint(goal_key, (batch_size,), 1, dataset.last[rows] - rows + 1)
+    else:
+        delta = jr.geometric(goal_key, 1 - discount, (batch_size,), dtype=jnp.int32)
     # Compared before it is added: the longest Delta are as large as an int32 can be.
     goals = rows + jnp.minimum(delta, dataset.last[rows] - rows)
     steps = jnp.minimum(rows[:, None] + jnp.arange(chunk), dataset.last[rows, None] - 1)

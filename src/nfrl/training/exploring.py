@@ -1,13 +1,15 @@
 """Exploring a maze: robots, buffer, goals and updates in one compiled program.
 
 A round is ``unroll`` steps of every environment and then ``updates`` updates. All environments
-begin their episodes together, at the start of a round, each with a goal that the agent commands.
+begin their episodes together, at the start of a round. The agent commands each a goal then, or in
+every round.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -37,6 +39,9 @@ from nfrl.training.loop import (
 )
 from nfrl.training.seeds import over_seeds, restore, save, seed_keys, stack, take
 
+Every = Literal["episode", "round"]
+CandidateGoals = Literal["rows", "hindsight"]
+
 COMMANDS_AT_ONCE = 16
 """Environments whose candidates are scored side by side; more outgrow the processor's caches."""
 
@@ -64,6 +69,12 @@ class ExploreTraining:
     """Steps of each environment before the first update, rounded up to whole rounds."""
     candidates: int = 1024
     """Goals from the buffer that each environment's command is chosen from."""
+    command_every: Every = "episode"
+    """When goals are commanded: at the start of an episode, or of every round as in the code (there
+    after 62 steps)."""
+    candidate_goals: CandidateGoals = "rows"
+    """What the candidates are: states of the buffer, each as likely as any other, or hindsight
+    goals as those of the critic, as in the code."""
     evaluation_episodes: int = 4
     """Episodes for each evaluation goal, with each line of metrics."""
     log_every: int = 20
@@ -76,7 +87,8 @@ class ExploreTraining:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            if field.name != "discount" and getattr(self, field.name) < 1:
+            value = getattr(self, field.name)
+            if field.name != "discount" and not isinstance(value, str) and value < 1:
                 raise UserError(f"{field.name.replace('_', '-')} must be at least 1")
         if not 0 <= self.discount < 1:
             raise UserError(f"discount must lie in [0, 1); got {self.discount}")
@@ -407,7 +419,7 @@ def initial_state(
 def command(
     state: Exploration, training: ExploreTraining, world: World, index: Array, key: PRNGKeyArray
 ) -> Exploration:
-    """Begin new episodes with new goals, if it is time."""
+    """Begin new episodes, and command new goals, if it is time."""
     agent, count = state.agent, training.environments
 
     def anew() -> tuple[Any, Array]:
@@ -418,8 +430,7 @@ def command(
             goals = jnp.asarray(world.goals)
             candidates = jnp.broadcast_to(goals, (count, *goals.shape))
         else:
-            shape = (count, training.candidates)
-            drawn = world.goal_of(replay.sample_observations(state.replay, draw_key, shape))
+            drawn = world.goal_of(_candidates(state.replay, training, draw_key))
             # Before anything was seen there is only the start.
             candidates = jnp.where(state.replay.inserted > 0, drawn, world.goal_of(starts)[:, None])
         return robots, jax.lax.map(
@@ -428,9 +439,24 @@ def command(
             batch_size=COMMANDS_AT_ONCE,
         )
 
-    rounds = world.robot.episode_length // training.unroll
-    robots, goals = jax.lax.cond(index % rounds == 0, anew, lambda: (state.robots, state.goals))
+    begins = index % (world.robot.episode_length // training.unroll) == 0
+    if training.command_every == "round" and not agent.commands_test_goals:
+        robots, goals = anew()
+        robots = jax.tree.map(lambda new, old: jnp.where(begins, new, old), robots, state.robots)
+    else:
+        robots, goals = jax.lax.cond(begins, anew, lambda: (state.robots, state.goals))
     return Exploration(agent, robots, goals, state.replay, state.visits)
+
+
+def _candidates(
+    buffer: GoalReplay, training: ExploreTraining, key: PRNGKeyArray
+) -> Float[Array, "environments candidates observation"]:
+    """Draw the states whose places each environment's command is chosen from."""
+    shape = (training.environments, training.candidates)
+    if training.candidate_goals == "rows":
+        return replay.sample_observations(buffer, key, shape)
+    goals = replay.sample(buffer, key, math.prod(shape), training.discount).goals
+    return goals.reshape(*shape, -1)
 
 
 def move(

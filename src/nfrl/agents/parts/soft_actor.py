@@ -10,7 +10,7 @@ with x Gaussian, or from a flow. Both densities are exact, so that all else is t
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import equinox as eqx
 import jax
@@ -28,7 +28,17 @@ from nfrl.flows import FlowConfig
 from nfrl.networks import MLP
 
 ActorKind = Literal["gaussian", "flow"]
-Policy = TypeVar("Policy", "GaussianActor", "FlowActor", "GaussianActor | FlowActor")
+Policy = TypeVar("Policy", bound="SoftActor")
+
+
+class SoftActor(Protocol):
+    """What an actor can do, whatever its density and its inputs."""
+
+    def sample_and_log_prob(
+        self, observation: Array, goal: Array, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " action"], Float[Array, ""]]:
+        """Draw an action, and return its log-density as well."""
+        ...
 
 
 class GaussianActor(eqx.Module):
