@@ -52,9 +52,11 @@ class Task:
         scored_by: What an episode is scored by: ``success``, whether its goal was reached;
             ``score``, how far it came; ``return``, the sum of its rewards.
         measure: What its score is, in words.
-        tags: Words for what a preset may want to know of it: ``arm``, ``maze``, ``ant``.
+        tags: Words for what a preset may want to know of it: ``arm``, ``maze``, ``ant``; and
+            ``paper``, where it is one of the paper's 82.
         published: Published mean scores by agent; empty where there are none.
         published_std: Their standard deviations over seeds, by agent.
+        best: The best published mean score of any method, and whose it is; None if not known.
         published_variants: Published mean scores of an agent's variants, by agent and variant; NaN
             for one that diverged. The empty variant is what the others are held against.
     """
@@ -80,6 +82,7 @@ class Task:
     tags: tuple[str, ...] = ()
     published: Mapping[str, float] = dataclasses.field(default_factory=dict)
     published_std: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    best: tuple[float, str] | None = None
     published_variants: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from nfrl.errors import UserError
 from nfrl.reports.page import write_report
+from nfrl.reports.scoreboard import scoreboard_table, summary_table
 from nfrl.reports.tables import all_tables, find_task, update_readme
 from nfrl.runs.records import load_records
 
@@ -24,6 +25,9 @@ class ReportOptions:
     """Where report.html, report.md and the figures go."""
     readme: Path | None = None
     """A Markdown file whose tables, between <!-- results:NAME --> marks, are made anew."""
+    tables: tuple[str, ...] = ()
+    """Which of that file's tables, by NAME, where the others are of other records; all by
+    default."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -32,8 +36,16 @@ def run(arguments: Sequence[str]) -> None:
     if not options.paths:
         raise UserError("report takes at least one path: a folder of runs, or a file of records")
     show(options.paths, options.out)
+    if options.tables and options.readme is None:
+        raise UserError("--tables names tables of a file: give --readme as well")
     if options.readme is not None:
-        update_readme(options.readme, all_tables(load_records(options.paths), find_task))
+        records = load_records(options.paths)
+        tables = [
+            *all_tables(records, find_task),
+            scoreboard_table(records),
+            summary_table(records),
+        ]
+        update_readme(options.readme, tables, options.tables)
         print(f"tables of {options.readme} made anew")
 
 

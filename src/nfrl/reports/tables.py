@@ -352,11 +352,16 @@ def score_cell(group: Group, *, bold: bool = False, interval: bool = True) -> Ce
     return Cell(f"{text}, {lost}" if lost else text, bold)
 
 
-def update_readme(path: Path, tables: Sequence[Table]) -> None:
+def update_readme(path: Path, tables: Sequence[Table], only: Sequence[str] = ()) -> None:
     """Rewrite the generated tables of a Markdown file, and nothing else of it.
 
     A table stands between ``<!-- results:NAME -->`` and ``<!-- /results:NAME -->``. The file
     decides which tables it shows.
+
+    Args:
+        path: The file.
+        tables: All there are.
+        only: The names of those to rewrite; the others are of other records. None: all.
 
     Raises:
         UserError: The file has no markers, one is not closed, or names a table that does not exist.
@@ -370,9 +375,12 @@ def update_readme(path: Path, tables: Sequence[Table]) -> None:
     if not opened:
         example = f"<!-- results:{next(iter(by_name), 'NAME')} -->"
         raise UserError(f"{path}: no marker such as {example} says where the tables go")
-    for name in opened:
+    for name in (*opened, *only):
         if name not in by_name:
             raise unknown_name("table", name, by_name)
+    for name in only:
+        if name not in opened:
+            raise UserError(f"{path}: no <!-- results:{name} --> says where that table goes")
     block = re.compile(r"<!-- results:(\S+) -->(?:(?!<!-- results:).)*?<!-- /results:\1 -->", re.S)
     closed = block.findall(text)
     for name in opened:
@@ -382,6 +390,8 @@ def update_readme(path: Path, tables: Sequence[Table]) -> None:
 
     def generated(match: re.Match[str]) -> str:
         name = match[1]
+        if only and name not in only:
+            return match[0]
         lines = f"<!-- results:{name} -->\n{by_name[name].markdown()}\n<!-- /results:{name} -->"
         return lines.replace("\n", newline)
 

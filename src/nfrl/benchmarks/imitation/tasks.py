@@ -36,6 +36,7 @@ def _task(
         adapt=adapt,
         scored_by="score",
         measure=measure,
+        tags=("paper",),
         published=published,
         published_variants=variants or {},
     )

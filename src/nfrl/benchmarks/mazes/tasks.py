@@ -21,7 +21,7 @@ TASKS = MappingProxyType(
             place_columns=(0, 1),
             world="nfrl.benchmarks.mazes:find_maze",
             ends_at_success=False,
-            tags=("maze", robot),
+            tags=("maze", robot, *(("paper",) if robot == "ant" else ())),
         )
         for name, (robot, layout) in MAZES.items()
     }
