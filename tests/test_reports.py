@@ -18,6 +18,7 @@ from nfrl.reports import behaviour, figures, tables
 from nfrl.reports.aggregates import aggregate_table, find_rivals, improvement_table
 from nfrl.reports.groups import count, group_records, labels
 from nfrl.reports.page import make_pictures, write_report
+from nfrl.reports.scoreboard import count_tasks, paper_tasks, scoreboard_table, summary_table
 from nfrl.reports.style import DPI, group_colours, png
 from nfrl.reports.table import Cell, Table
 from nfrl.reports.tables import (
@@ -883,3 +884,60 @@ def test_the_rooms_import_neither_jax_nor_the_benchmarks():
     code = f"import {rooms}, sys; sys.exit(bool({{'jax', 'nfrl.benchmarks'}} & set(sys.modules)))"
     paths = {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
     assert subprocess.run([sys.executable, "-c", code], env=paths, check=False).returncode == 0
+
+
+# The scoreboard
+
+
+def row_of(table, name):
+    (row,) = [row for row in table.rows if row[0].text.split()[0] == name]
+    return [cell.text for cell in row[1:]]
+
+
+def test_the_scoreboard_has_the_papers_82_tasks_whatever_was_run():
+    assert count_tasks(paper_tasks()) == 82
+    empty = scoreboard_table([])
+    assert len(empty.rows) == len(paper_tasks()) == 4 + 9 + 30 + 3
+    assert row_of(empty, CUBE)[1:4] == ["–"] * 3
+    assert row_of(empty, CUBE)[0] == "0.795"
+    assert row_of(summary_table([]), "all") == ["82", "0", "53", "0", "0"]
+
+
+def test_the_scoreboard_tells_the_papers_algorithm_what_goes_beyond_and_rivals():
+    ran = records(
+        make(scores=(0.2,) * 5),
+        make(scores=(0.4,) * 5, steps=90000),
+        make(scores=(0.9,) * 5, preset="far-sighted", variant="far-sighted"),
+        make(agent="nf-waypoints", scores=(0.8,) * 5),
+        make(agent="gcbc", scores=(0.5,) * 5),
+        make(agent="fm-gcbc", scores=(0.6,) * 5, variant="odd"),
+        make("puzzle-3x3-play-singletask-task4-v0", "nf-rlbc", scores=(1.0,), online_steps=50),
+    )
+    board = scoreboard_table(ran)
+    paper, own, beyond, rival, best = row_of(board, CUBE)
+    assert own.startswith("0.400 "), "the longest run, not the best"
+    assert beyond.startswith("0.900")
+    assert beyond.endswith("nf-gcbc far-sighted")
+    assert rival.startswith("0.600")
+    assert rival.endswith("fm-gcbc odd")
+    assert best.startswith(paper)
+    assert row_of(board, "puzzle-3x3-play-singletask-task4-v0")[:4] == ["–"] * 4, "not offline"
+    counted = summary_table(ran)
+    assert row_of(counted, "goal-conditioned") == ["45", "5", "45", "0", "5"]
+    reached = summary_table(records(make(scores=(0.795,) * 5)))
+    assert row_of(reached, "goal-conditioned") == ["45", "5", "45", "5", "5"]
+
+
+def test_only_the_tables_that_are_named_are_made_anew(tmp_path):
+    page = tmp_path / "page.md"
+    marks = "<!-- results:{0} -->\nold {0}\n<!-- /results:{0} -->\n"
+    page.write_text(marks.format("summary") + marks.format("comparison"))
+    both = [*all_tables(records(make()), published), summary_table([])]
+    update_readme(page, both, ["summary"])
+    text = page.read_text()
+    assert "old comparison" in text
+    assert "old summary" not in text
+    with pytest.raises(UserError, match="no <!-- results:runs --> says where"):
+        update_readme(page, both, ["runs"])
+    with pytest.raises(UserError, match="summry"):
+        update_readme(page, both, ["summry"])

@@ -28,7 +28,7 @@ class MakeOptions:
     episodes: int | None = None
     """Training episodes; by default as many as OGBench's. Validation gets a tenth as many."""
     seed: int = 0
-    """The same seed makes the same bytes."""
+    """The same seed makes the same bytes on one kind of processor (docs/data.md)."""
     workers: int | None = None
     """Processes; by default one per processor core."""
     path: Path | None = None
