@@ -627,17 +627,31 @@ def test_far_sighted_imitation_plans_chunks_for_goals_of_what_decides(agent):
     assert find_preset("far-sighted", agent, single).episodes == 150
 
 
+@pytest.mark.parametrize("agent", agents_that(rewards=True, explores=False))
+def test_far_sighted_rivals_have_what_the_flow_has(agent):
+    """Where their method can use it: chunks, the horizon, critics, the budget, the best of many."""
+    task = find_task("puzzle-3x3-play-singletask-task4-v0")
+    ours, theirs = (find_preset("far-sighted", name, task) for name in ("nf-rlbc", agent))
+    assert (theirs.training, theirs.episodes) == (ours.training, ours.episodes)
+    names = ("chunk", "executed", "discount", "tau", "critic", "critic_unit", "optimizer")
+    for name in names:
+        value = getattr(theirs.agent, name, None)
+        assert value in (getattr(ours.agent, name), None), name
+    if agent in ("fql", "ifql", "idql"):
+        assert theirs.agent.samples == ours.agent.acting_candidates == 64
+
+
 @pytest.mark.parametrize(
     ("agent", "task"),
     [
-        ("fql", "puzzle-3x3-play-singletask-task4-v0"),
+        ("nf-bc", "pusht"),
         ("gcbc", "antmaze-medium-stitch-v0"),
         ("nf-ugs", "point-u-maze"),
     ],
 )
 def test_a_preset_of_some_agents_is_refused_for_others(agent, task, refused):
     line = refused("train", agent, task, "--preset", "far-sighted")
-    assert "one of nf-rlbc" in line
+    assert "far-sighted is for offline RL" in line
     assert "laptop, paper" in line
 
 
@@ -650,7 +664,7 @@ def test_a_preset_of_some_agents_is_refused_for_others(agent, task, refused):
             for preset in preset_names()
             if not beyond_paper(preset) and (agent, preset) != ("nf-waypoints", "paper")
         ),
-        *((agent, "far-sighted") for agent in ("nf-rlbc", *IMITATORS_OF_GOALS)),
+        *((agent, "far-sighted") for agent in ("fql", "nf-rlbc", *IMITATORS_OF_GOALS)),
     ],
 )
 def test_a_configuration_is_read_back_as_it_was_written(agent, preset):

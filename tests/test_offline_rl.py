@@ -630,6 +630,19 @@ def test_an_expectile_minimises_its_loss():
     assert best > u.mean() + 0.5
 
 
+def test_fql_may_take_the_best_of_several_samples(agents):
+    one, observation, key = agents["fql"], draw(0).observations[0], jr.key(4)
+    several = dataclasses.replace(TINY["fql"], samples=6).build(jr.key(0), SPEC, STEPS)
+    for ours, theirs in zip(arrays_of(one.policy), arrays_of(several.policy), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    noise = jr.normal(key, (6, ACTION))
+    inputs = jnp.concatenate((noise, jnp.tile(observation, (6, 1))), -1)
+    actions = jnp.clip(batched(several.policy, inputs), -1, 1)
+    q = q_of(several.critic, observation, actions).min(-1)
+    found = several.act(observation, observation, key)
+    np.testing.assert_allclose(found, actions[int(np.argmax(q))], rtol=1e-5)
+
+
 def test_fqls_loss(agents, monkeypatch):
     """alpha |mu(s, z) - mu_v(s, z)|^2 - mean_i Q_i, the flow's end from the very same z."""
     agent, batch = agents["fql"], draw(0)

@@ -19,6 +19,7 @@ from nfrl.errors import UserError
 from nfrl.launch import local
 from nfrl.launch.jobs import Job, find_suite, known_suites, read_suite
 from nfrl.launch.local import share_cores, work_through
+from nfrl.reports.scoreboard import paper_tasks
 from nfrl.runs.records import Record, load_records
 
 MAZE = "pointmaze-medium-navigate-v0"
@@ -285,3 +286,36 @@ def test_ctrl_c_stops_the_runs_and_the_command(how, tmp_path, point_file):
     finally:
         process.kill()
     assert list((folder / "checkpoints").glob("*.safetensors")), "the run saved"
+
+
+def test_a_suite_stops_when_its_minutes_are_over_and_goes_on(
+    tmp_path, point_file, capsys, monkeypatch
+):
+    listed = tmp_path / "mine.txt"
+    line = f"gcbc {MAZE} --dataset {point_file} {TINY}"
+    listed.write_text(f"{line} --steps 1000000\n{line} --seeds 1\n")
+    folder = tmp_path / "runs" / MAZE / "gcbc-laptop" / "seed-0"
+
+    def clock():
+        """An hour passes at the first checkpoint."""
+        return time.monotonic() + 3600 * (folder / "checkpoints").is_dir()
+
+    monkeypatch.setattr(suite, "time", SimpleNamespace(monotonic=clock))
+    words = ["suite", "run", str(listed), "--runs", str(tmp_path / "runs"), "--jobs", "1"]
+    assert main([*words, "--minutes", "30"]) == 0
+    told = capsys.readouterr().out
+    assert "30 minutes are over: 0 of 2 runs are finished" in told
+    assert "begun" in told
+    assert list((folder / "checkpoints").glob("*.safetensors")), "the run saved"
+    assert not (folder / "result.json").exists()
+    assert main(["suite", "status", str(listed), "--runs", str(tmp_path / "runs")]) == 0
+    assert "at step" in capsys.readouterr().out
+    assert main([*words, "--minutes", "0"]) == 2
+    assert "minutes must be more than 0" in capsys.readouterr().err
+
+
+def test_the_papers_suite_has_a_run_for_each_of_its_tasks():
+    """The five goals of a goal-conditioned data set are one run."""
+    words = [job.words for job in read_suite(find_suite("paper"))]
+    assert sorted(each[1] for each in words) == sorted(task.name for task in paper_tasks())
+    assert all("--preset" in each and "paper" in each for each in words)

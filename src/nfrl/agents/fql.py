@@ -30,6 +30,7 @@ from nfrl.agents.parts.critics import (
     td_target,
 )
 from nfrl.agents.parts.flow_matching import VelocityField, integrate, matching_error
+from nfrl.agents.parts.implicit_q import best_action
 from nfrl.agents.parts.networks import gelu_network
 from nfrl.agents.parts.optimization import (
     AdamW,
@@ -71,6 +72,9 @@ class FQLConfig(AgentOptions):
     """Divide the policy's Q by its mean magnitude."""
     euler_steps: int = 10
     """Steps of the flow's integration."""
+    samples: int = 1
+    """Actions of the one-step policy for each one taken, of which the one of highest Q is; 1 in the
+    paper. With chunks it is 32 in Q-chunking (Li et al., 2025)."""
     optimizer: AdamW = constant_adam(3e-4)
     """Adam, 3e-4, for policy, flow and critic each."""
 
@@ -78,7 +82,7 @@ class FQLConfig(AgentOptions):
         super().__post_init__()
         check_discount(self.discount)
         check_unit(self.critic_unit)
-        check_positive(self, "euler_steps")
+        check_positive(self, "euler_steps", "samples")
 
     def build_algorithm(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
@@ -165,9 +169,14 @@ class FQL(eqx.Module):
         goal: Float[Array, " observation"],
         key: PRNGKeyArray,
     ) -> Float[Array, " action"]:
-        """Return the one-step policy's action, clipped to [-1, 1]; the goal is not used."""
+        """Return the best of the one-step policy's actions in [-1, 1]; the goal is not used."""
         (action_dim,) = self.policy.layers[-1].bias.shape
-        return jnp.clip(_one_step(self.policy, observation, jr.normal(key, (action_dim,))), -1, 1)
+        if self.config.samples == 1:
+            noise = jr.normal(key, (action_dim,))
+            return jnp.clip(_one_step(self.policy, observation, noise), -1, 1)
+        noise = jr.normal(key, (self.config.samples, action_dim))
+        actions = jax.vmap(_one_step, in_axes=(None, None, 0))(self.policy, observation, noise)
+        return best_action(self.critic, observation, jnp.clip(actions, -1, 1))
 
     def q(
         self,

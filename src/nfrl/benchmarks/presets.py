@@ -37,7 +37,7 @@ from nfrl.training.offline import OfflineTraining
 NAMES: Mapping[str, str] = {
     "laptop": "a result like the paper's on two processor cores in minutes",
     "paper": "the paper's configuration",
-    "far-sighted": "beyond the paper: nf-rlbc for tasks of many subtasks, in about an hour; and "
+    "far-sighted": "beyond the paper: offline RL for tasks of many subtasks, in about an hour; and "
     "goal-conditioned imitation with an arm, five actions at once for goals of what decides "
     "success alone, in three to twenty minutes",
 }
@@ -185,6 +185,16 @@ FAR_SIGHTED: dict[str, Any] = {
     "alpha": 100.0,
     "optimizer": dataclasses.replace(constant_adam(1e-3), final_learning_rate=1e-5),
 }
+# The rivals on equal terms: what of this their methods can use, with about as many parameters.
+FAR_SIGHTED_RIVALS: dict[str, Any] = {
+    "hidden": (304, 304, 304, 304),
+    "width": 192,
+    "samples": 64,
+    **{
+        name: FAR_SIGHTED[name]
+        for name in ("chunk", "executed", "critic_unit", "discount", "tau", "optimizer")
+    },
+}
 FAR_SIGHTED_TRAINING = OfflineTraining(
     steps=100_000, batch_size=128, checkpoint_every=10_000, evaluate_every=20_000
 )
@@ -257,8 +267,10 @@ def _waypoints(name: str, config: NFWaypointsConfig, task: Task) -> Preset:
 
 
 def _far_sighted(laptop: Any, agent: str, task: Task) -> Preset:
-    if agent == "nf-rlbc":
-        config = dataclasses.replace(laptop, **FAR_SIGHTED)
+    if laptop.capabilities.rewards:
+        values = FAR_SIGHTED if agent == "nf-rlbc" else FAR_SIGHTED_RIVALS
+        names = _fields(laptop)
+        config = dataclasses.replace(laptop, **{n: v for n, v in values.items() if n in names})
         return Preset(config, FAR_SIGHTED_TRAINING, FAR_SIGHTED_EPISODES.get(task.dataset))
     if "arm" in task.tags and laptop.capabilities.goals:
         config = dataclasses.replace(
@@ -276,7 +288,7 @@ def _far_sighted(laptop: Any, agent: str, task: Task) -> Preset:
 def _not_far_sighted(what: str) -> UserError:
     seekers = ", ".join(agents_that(goals=True, explores=False))
     return UserError(
-        f"the preset far-sighted is one of nf-rlbc, and of {seekers} with an arm (cube, scene, "
+        f"the preset far-sighted is for offline RL, and for {seekers} with an arm (cube, scene, "
         f"puzzle); {what} has: " + ", ".join(name for name in NAMES if name not in BEYOND_PAPER)
     )
 

@@ -4,7 +4,10 @@ import dataclasses
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +46,9 @@ class RunOptions:
     own --runs wins."""
     record: Path | None = None
     """A .jsonl file that gets a line per finished run; a line's own --record wins."""
+    minutes: float | None = None
+    """Stop after so long, at the next checkpoint of each run that is under way; the same command
+    goes on, here or wherever the folder of runs is taken. By default until all is done."""
     track: tuple[str, ...] | None = None
     """What follows each run: wandb, tensorboard, mlflow, or package.module:Class, several at once.
     A line's own --track wins (docs/tracking.md)."""
@@ -70,6 +76,8 @@ def run(arguments: Sequence[str]) -> None:
         options = tyro.cli(RunOptions, args=rest, prog="nfrl suite run")
         if options.jobs is not None and options.jobs < 1:
             raise UserError(f"jobs must be at least 1, not {options.jobs}")
+        if options.minutes is not None and options.minutes <= 0:
+            raise UserError(f"minutes must be more than 0, not {options.minutes:g}")
         jobs = read_suite(find_suite(options.suite))
         check_trackers(options.track or ())
         work(
@@ -79,6 +87,7 @@ def run(arguments: Sequence[str]) -> None:
             lanes=options.jobs,
             record=options.record,
             track=options.track,
+            minutes=options.minutes,
         )
     elif command == "status":
         show(tyro.cli(StatusOptions, args=rest, prog="nfrl suite status"))
@@ -94,8 +103,9 @@ def work(
     lanes: int | None,
     record: Path | None,
     track: Sequence[str] | None = None,
+    minutes: float | None = None,
 ) -> list[Plan]:
-    """Make the data that are missing, then work through the runs that are not finished.
+    """Work through the runs that are not finished; each's data are made just before it begins.
 
     Args:
         title: What to call the whole.
@@ -104,6 +114,7 @@ def work(
         lanes: Runs at a time; by default one per processor core.
         record: A .jsonl file for the records; None for none.
         track: Names of what follows each run; None for what followed it before.
+        minutes: Stop after so long, with what is done saved; None for no end.
 
     Returns:
         What each job asked for, with its run folders.
@@ -112,11 +123,10 @@ def work(
         UserError: See :func:`plan_all`; or some runs did not finish: the message names them and
             what they printed.
     """
+    end = inf if minutes is None else time.monotonic() + 60 * minutes
     plans = plan_all(jobs, runs)
     todo = [i for i in range(len(jobs)) if not _finished(plans[i])]
     print(f"{title}: {len(jobs) - len(todo)} of {len(jobs)} runs are finished")
-    for i in todo:
-        plans[i].prepare()
     lanes = min(lanes or os.cpu_count() or 1, max(len(todo), 1))
     commands = [_command(jobs[i], plans[i], runs, record, lanes, track) for i in todo]
     logs = [plans[i].folders[0].path.with_suffix(".log") for i in todo]
@@ -129,18 +139,33 @@ def work(
 
         def begun(index: int) -> None:
             print(f"begun: {jobs[todo[index]].title}")
+            with suppress(UserError):  # the run itself will say so, and the others go on
+                plans[todo[index]].prepare()
 
         def meanwhile() -> None:
             update(_steps(plans), f"{sum(map(_finished, plans))} of {len(plans)} runs finished")
+            if time.monotonic() > end:
+                raise _TimeUp
 
-        for outcome in work_through(commands, logs, lanes, begun, meanwhile):
-            i = todo[outcome.index]
-            if not _finished(plans[i]):
-                unfinished.append(f"{jobs[i].title} (see {logs[outcome.index]})")
-            print(f"{_state(plans[i])}: {jobs[i].title} ({outcome.seconds / 60:.1f} min)")
+        try:
+            for outcome in work_through(commands, logs, lanes, begun, meanwhile):
+                i = todo[outcome.index]
+                if not _finished(plans[i]):
+                    unfinished.append(f"{jobs[i].title} (see {logs[outcome.index]})")
+                print(f"{_state(plans[i])}: {jobs[i].title} ({outcome.seconds / 60:.1f} min)")
+        except _TimeUp:
+            done = sum(map(_finished, plans))
+            print(
+                f"{minutes:g} minutes are over: {done} of {len(plans)} runs are finished, what is"
+            )
+            print("under way is saved; the same command goes on")
     if unfinished:
         raise UserError(f"{len(unfinished)} runs did not finish: {'; '.join(unfinished)}")
     return plans
+
+
+class _TimeUp(Exception):
+    """The minutes that were given are over."""
 
 
 def plan_all(jobs: Sequence[Job], runs: Path) -> list[Plan]:
