@@ -108,6 +108,23 @@ def _goal_conditioned(world: World, kind: str) -> Task:
     )
 
 
+def _development(world: World, kind: str) -> Task:
+    """Return a data set with goals to choose presets on, none of which is the benchmark's."""
+    task = _goal_conditioned(world, kind)
+    return Task(
+        name=f"{world.name}-{kind}-dev-v0",
+        family="gcbc",
+        environment=f"nfrl.benchmarks.ogbench.development:{world.name}-dev-v0",
+        discount=task.discount,
+        horizon=world.horizon,
+        goals=GOALS,
+        dataset=task.name,
+        goal_columns=world.goal_columns,
+        place_columns=world.place_columns,
+        tags=(*world.tags, "development"),
+    )
+
+
 def _single_task(world: World, kind: str, number: int | None) -> Task:
     """Return one goal as a task of its own; without a number it is the environment's default."""
     variant = "singletask" if number is None else f"singletask-task{number}"
@@ -141,6 +158,7 @@ TASKS = MappingProxyType(
         task.name: task
         for task in (
             *(_goal_conditioned(world, kind) for world in WORLDS for kind in world.data),
+            *(_development(world, kind) for world in WORLDS for kind in world.data),
             *(
                 _single_task(world, kind, number)
                 for world in WORLDS
@@ -150,4 +168,5 @@ TASKS = MappingProxyType(
         )
     }
 )
-"""Every data set with states, goal-conditioned; then each goal of it as a task with rewards."""
+"""Every data set with states, goal-conditioned, with the benchmark's goals and with development
+goals; then each goal of the benchmark as a task with rewards."""
