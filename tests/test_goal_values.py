@@ -393,6 +393,17 @@ def test_options_see_every_goal_of_a_batch():
     assert (agent.capabilities.predicted, agent.capabilities.executed) == (3, 2)
 
 
+def test_chunks_for_partial_goals_are_learned_like_actions(name):
+    """Tracing suffices: shapes and structure are those of before."""
+    config = dataclasses.replace(TINY[name], goal_columns=(1,), standardize=True, chunk=3)
+    agent, data = config.build(jr.key(0), SPEC, 10), on_a_line()
+    shapes = eqx.filter_eval_shape(lambda: agent.update(agent.draw(data, jr.key(1), 8), jr.key(2)))
+    arrays = [eqx.filter_eval_shape(lambda: agent), shapes[0]]
+    before, after = ([(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(x)] for x in arrays)
+    assert before == after
+    assert shapes[1]["loss"].shape == ()
+
+
 @pytest.mark.parametrize(
     ("make", "line"),
     [
