@@ -18,6 +18,8 @@ from nfrl.agents import (
     FMGCBCConfig,
     FQLConfig,
     GaussianBCConfig,
+    GCIQLConfig,
+    HIQLConfig,
     IDQLConfig,
     IFQLConfig,
     NFBCConfig,
@@ -60,6 +62,8 @@ AGENTS = {
         candidates=8,
     ),
     "fm-gcbc": FMGCBCConfig(hidden=(8,), euler_steps=3),
+    "gciql": GCIQLConfig(hidden=(8,), critic=(8,)),
+    "hiql": HIQLConfig(hidden=(8,), critic=(8,), representation_dim=4, standardize=True),
     "gaussian-bc": GaussianBCConfig(hidden=(8,), chunks=CHUNKS),
     "diffusion-bc": DiffusionBCConfig(
         network="mlp", hidden=(8,), time_dim=8, noise_steps=5, sampling_steps=3, chunks=CHUNKS
@@ -411,5 +415,5 @@ def test_a_critic_values_what_it_was_trained_on(data):
     within = jnp.array([0.0, 0.5])  # the middle of [-2, 3], and of the second of two parts
     values = policy.agent.agent.critic(jnp.asarray(seen), within)
     np.testing.assert_allclose(policy.q(seen, action), values.min(), rtol=1e-5)
-    with pytest.raises(UserError, match="has no critics"):
+    with pytest.raises(UserError, match="has no critics of actions"):
         policy_of("gaussian-bc", data).q(seen, np.zeros((4, 3)))

@@ -322,7 +322,7 @@ def small(name):
 
 
 def test_all_agents_of_goals_and_of_rewards_have_the_options():
-    of_goals = {"nf-gcbc", "gcbc", "fm-gcbc"}
+    of_goals = {"nf-gcbc", "gcbc", "fm-gcbc", "gcivl", "gciql", "qrl", "crl", "hiql"}
     of_rewards = {"nf-rlbc", "bc", "rebrac", "iql", "ifql", "idql", "fql"}
     assert set(WRAPPED) == of_goals | of_rewards
 

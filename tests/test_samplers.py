@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import (
+    GoalMixture,
     sample_chunk_transitions,
     sample_chunks,
+    sample_goal_transitions,
     sample_goals,
     sample_transitions,
 )
@@ -186,7 +188,13 @@ def test_uniform_goals_are_any_later_state_of_the_trajectory():
     np.add.at(found, (rows_of(batch.observations), rows_of(batch.goals)), 1)
     expected = np.zeros_like(found)
     for t, rows in starts().items():
-        expected[t, t + 1 : rows[-1] + 1] = 1 / (rows[-1] - t)
+        left = rows[-1] - t
+        if left == 1:
+            expected[t, rows[-1]] = 1
+            continue
+        # Rounded to a step: both ends are half as likely.
+        expected[t, t + 1 : rows[-1] + 1] = 1 / (left - 1)
+        expected[t, [t + 1, rows[-1]]] /= 2
     check_frequencies(found, expected * COUNT / len(starts()))
 
 
@@ -216,6 +224,111 @@ def test_goals_survive_the_longest_horizon():
     batch = sample_goals(numbered(), jr.key(0), 256, 1 - 1e-9)
     last = np.array([starts()[t][-1] for t in rows_of(batch.observations)])
     np.testing.assert_array_equal(rows_of(batch.goals), last)
+
+
+# Goals of mixtures
+
+
+_mixed = jax.jit(
+    sample_goal_transitions,
+    static_argnames=("batch_size", "value_goals", "actor_goals", "steps_ahead", "chunk"),
+)
+
+
+def draw_mixed(key, count=COUNT, lengths=LENGTHS, **more):
+    mixtures = {
+        "value_goals": GoalMixture(same=0.2, random=0.3),
+        "actor_goals": GoalMixture(geometric=False),
+        "discount": 0.8,
+        "steps_ahead": 3,
+    }
+    return _mixed(numbered(lengths), key, count, **mixtures | more)
+
+
+def later_goals(geometric: bool, discount: float = 0.8) -> np.ndarray:
+    """Return p(g | t) of goals that are later, or at the last transition the state itself."""
+    found = np.zeros((sum(LENGTHS),) * 2)
+    for t, rows in starts().items():
+        last = rows[-2]
+        if geometric:
+            for g in range(t + 1, last):
+                found[t, g] = (1 - discount) * discount ** (g - t - 1)
+            found[t, last] = 1 - found[t].sum()
+        else:  # rounded, so that both ends are half as likely
+            first = min(t + 1, last)
+            inner = 1 / max(last - first, 1)
+            found[t, first:last] = inner
+            found[t, first] = inner / 2
+            found[t, last] += 1 - found[t].sum()
+    return found
+
+
+def pairs_of(rows, goals) -> np.ndarray:
+    found = np.zeros((sum(LENGTHS),) * 2)
+    np.add.at(found, (rows, goals), 1)
+    return found
+
+
+def test_mixed_goals_have_their_shares():
+    """0.2 the state itself, 0.3 any state of a transition, 0.5 later in the trajectory."""
+    batch = draw_mixed(jr.key(1))
+    rows, goals = rows_of(batch.observations), rows_of(batch.goals)
+    possible = list(starts())
+    anywhere = np.zeros((sum(LENGTHS),) * 2)
+    anywhere[np.ix_(possible, possible)] = 1 / len(possible)
+    expected = 0.2 * np.diag(anywhere.any(1)) + 0.3 * anywhere + 0.5 * later_goals(geometric=True)
+    check_frequencies(pairs_of(rows, goals), expected * COUNT / len(possible))
+    actor = pairs_of(rows, rows_of(batch.actor_goals))
+    check_frequencies(actor, later_goals(geometric=False) * COUNT / len(possible))
+
+
+@given(lengths, st.integers(0, 1000))
+@settings(max_examples=5, deadline=None)
+def test_mixed_goals_never_leave_their_trajectory_unless_they_are_random(lengths, seed):
+    batch = draw_mixed(jr.key(seed), 64, lengths, value_goals=GoalMixture(same=0.2))
+    rows = rows_of(batch.observations)
+    ends = np.array([starts(lengths)[t][-2] for t in rows.tolist()])
+    for field in ("goals", "actor_goals", "subgoals", "actor_subgoals"):
+        goals = rows_of(getattr(batch, field))
+        assert (rows <= goals).all()
+        assert (goals <= ends).all()
+    np.testing.assert_array_equal(rows_of(batch.next_observations), rows + 1)
+    np.testing.assert_array_equal(batch.actions[:, 0], -rows)
+    # At the goal's row, and nowhere else, nothing is lost and the way ends.
+    there = rows_of(batch.goals) == rows
+    np.testing.assert_array_equal(batch.rewards, np.where(there, 0, -1))
+    np.testing.assert_array_equal(batch.masks, np.where(there, 0, 1))
+    np.testing.assert_array_equal(batch.steps, 1)
+    ahead = np.minimum(rows + 3, ends)
+    np.testing.assert_array_equal(rows_of(batch.subgoals), ahead)
+    on_the_way = np.minimum(ahead, rows_of(batch.actor_goals))
+    np.testing.assert_array_equal(rows_of(batch.actor_subgoals), on_the_way)
+
+
+def test_the_way_to_a_goal_elsewhere_is_not_cut_short():
+    batch = draw_mixed(jr.key(0), 200, actor_goals=GoalMixture(random=1.0))
+    np.testing.assert_array_equal(batch.actor_subgoals, batch.subgoals)
+    assert (rows_of(batch.actor_goals) < rows_of(batch.observations)).any()
+
+
+def test_a_chunk_towards_a_goal_ends_there():
+    """Walked step by step: -1 a step until the goal, where reward and mask are 0."""
+    batch = draw_mixed(jr.key(5), 200, chunk=3)
+    goals, after = rows_of(batch.goals), rows_of(batch.next_observations)
+    for i, t in enumerate(rows_of(batch.observations).tolist()):
+        last = starts()[t][-1]
+        taken = min(3, last - t)
+        lost, mask = 0.0, 0.8 ** (taken - 1)
+        for step in range(taken):
+            if t + step == goals[i]:
+                mask = 0.0
+                break
+            lost += 0.8**step
+        np.testing.assert_allclose((batch.rewards[i], batch.masks[i]), (-lost, mask), rtol=1e-6)
+        assert (after[i], batch.steps[i]) == (t + taken, taken)
+        np.testing.assert_array_equal(
+            batch.actions[i], [-min(t + step, last - 1) for step in range(3)]
+        )
 
 
 # Chunks
@@ -259,6 +372,14 @@ SAMPLERS = {
         dataset, key, 32, chunk=3, discount=0.5
     ),
     "goals": lambda dataset, key: sample_goals(dataset, key, 32, 0.9),
+    "mixed goals": lambda dataset, key: sample_goal_transitions(
+        dataset,
+        key,
+        32,
+        discount=0.9,
+        value_goals=GoalMixture(same=0.2, random=0.3),
+        actor_goals=GoalMixture(geometric=False),
+    ),
     "chunks": lambda dataset, key: sample_chunks(dataset, key, 32, history=2, chunk=3),
 }
 

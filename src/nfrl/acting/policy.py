@@ -142,7 +142,9 @@ class Policy:
             ValueError: A shape is not the agent's.
         """
         if not self.agent.capabilities.values:
-            raise UserError(f"{self.name} has no critics; the agents of offline RL have")
+            raise UserError(
+                f"{self.name} has no critics of actions; gciql and the agents of offline RL have"
+            )
         return float(_q(self.agent, *self._pair(observation, action, goal)))
 
     def export(self, path: Path | str, *, to: str = "onnx") -> dict[str, float]:

@@ -9,6 +9,9 @@ from nfrl.agents.fm_gcbc import FMGCBCConfig
 from nfrl.agents.fql import FQLConfig
 from nfrl.agents.gaussian_bc import GaussianBCConfig
 from nfrl.agents.gcbc import GCBCConfig
+from nfrl.agents.gciql import GCIQLConfig
+from nfrl.agents.gcivl import GCIVLConfig
+from nfrl.agents.hiql import HIQLConfig
 from nfrl.agents.idql import IDQLConfig
 from nfrl.agents.ifql import IFQLConfig
 from nfrl.agents.iql import IQLConfig
@@ -17,6 +20,8 @@ from nfrl.agents.nf_gcbc import NFGCBCConfig
 from nfrl.agents.nf_rlbc import NFRLBCConfig
 from nfrl.agents.nf_ugs import NFUGSConfig
 from nfrl.agents.nf_waypoints import NFWaypointsConfig
+from nfrl.agents.offline_crl import OfflineCRLConfig
+from nfrl.agents.qrl import QRLConfig
 from nfrl.agents.rebrac import ReBRACConfig
 from nfrl.agents.wrappers.chunked import Chunk
 from nfrl.agents.wrappers.options import AgentOptions, GoalOptions
@@ -33,8 +38,11 @@ __all__ = [
     "FMGCBCConfig",
     "FQLConfig",
     "GCBCConfig",
+    "GCIQLConfig",
+    "GCIVLConfig",
     "GaussianBCConfig",
     "GoalOptions",
+    "HIQLConfig",
     "IDQLConfig",
     "IFQLConfig",
     "IQLConfig",
@@ -43,6 +51,8 @@ __all__ = [
     "NFRLBCConfig",
     "NFUGSConfig",
     "NFWaypointsConfig",
+    "OfflineCRLConfig",
+    "QRLConfig",
     "ReBRACConfig",
     "ShowGoals",
     "Standardize",

@@ -17,7 +17,6 @@ from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
 from nfrl.agents.wrappers.options import GoalOptions
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, HindsightGoals, sample_goals
-from nfrl.errors import UserError
 from nfrl.interfaces.agent import Capabilities
 from nfrl.networks import MLP
 
@@ -26,7 +25,7 @@ from nfrl.networks import MLP
 class GCBCConfig(GoalOptions):
     """GCBC with OGBench's values."""
 
-    algorithm: ClassVar[Capabilities] = Capabilities(goals=True)
+    algorithm: ClassVar[Capabilities] = Capabilities(goals=True, draws_chunks=True)
 
     goals: HindsightGoals = "geometric"
     """How far ahead a goal is: geometric as NF-GCBC's, or any later state of the trajectory as
@@ -43,10 +42,6 @@ class GCBCConfig(GoalOptions):
     def __post_init__(self):
         super().__post_init__()
         check_discount(self.discount)
-        if self.goals == "uniform" and self.chunk > 1:
-            raise UserError(
-                f"uniform goals are of single actions; chunk must be 1, not {self.chunk}"
-            )
 
     def build_algorithm(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
@@ -71,10 +66,12 @@ class GCBC(eqx.Module):
         """What it needs and can do."""
         return self.config.algorithm
 
-    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> GoalBatch:
+    def draw(
+        self, dataset: Dataset, key: PRNGKeyArray, batch_size: int, chunk: int = 1
+    ) -> GoalBatch:
         """Draw transitions with hindsight goals."""
-        config = self.config
-        return sample_goals(dataset, key, batch_size, config.discount, ahead=config.goals)
+        discount, ahead = self.config.discount, self.config.goals
+        return sample_goals(dataset, key, batch_size, discount, chunk=chunk, ahead=ahead)
 
     def update(self, batch: GoalBatch, key: PRNGKeyArray) -> tuple["GCBC", dict[str, Array]]:
         """Take one maximum-likelihood step."""

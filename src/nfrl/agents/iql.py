@@ -11,23 +11,19 @@ import dataclasses
 from typing import ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.parts.critics import least_value
-from nfrl.agents.parts.gaussian import mean_network, unit_log_prob
+from nfrl.agents.parts.gaussian import awr_loss, mean_network, unit_log_prob
 from nfrl.agents.parts.implicit_q import ImplicitQ, ImplicitQConfig, States
 from nfrl.agents.parts.optimization import gradient_step, initial_state, join_metrics
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
 from nfrl.interfaces.agent import Capabilities
 from nfrl.networks import MLP
-
-# The largest weight of an action (the paper's code).
-WEIGHT_LIMIT = 100.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +71,12 @@ class IQL(eqx.Module):
     def update(self, batch: Transitions, key: PRNGKeyArray) -> tuple["IQL", dict[str, Array]]:
         """Take one step of value, critic and actor each, all from the present networks."""
         policy_state, states = self.optimizer_state
-        weights = jnp.exp(self.config.alpha * self.critics.advantages(batch))
-        weights = jax.lax.stop_gradient(jnp.minimum(weights, WEIGHT_LIMIT))
+        advantages = self.critics.advantages(batch)
 
         def actor_loss(policy: MLP) -> tuple[Array, dict[str, Array]]:
-            log_prob = unit_log_prob(policy, batch.observations, batch.actions)
-            return -(weights * log_prob).mean(), {"log_prob": log_prob.mean()}
+            return awr_loss(
+                policy, batch.observations, batch.actions, advantages, self.config.alpha
+            )
 
         policy, policy_state, of_actor = gradient_step(
             actor_loss, self.policy, self.config.optimizer.build(self.steps), policy_state

@@ -13,6 +13,9 @@ from nfrl.agents import (
     FQLConfig,
     GaussianBCConfig,
     GCBCConfig,
+    GCIQLConfig,
+    GCIVLConfig,
+    HIQLConfig,
     IDQLConfig,
     IFQLConfig,
     IQLConfig,
@@ -21,11 +24,14 @@ from nfrl.agents import (
     NFRLBCConfig,
     NFUGSConfig,
     NFWaypointsConfig,
+    OfflineCRLConfig,
+    QRLConfig,
     ReBRACConfig,
-    agents_that,
 )
+from nfrl.agents.parts.goal_values import GoalValueConfig
 from nfrl.agents.parts.optimization import AdamW, constant_adam
 from nfrl.benchmarks.mazes.maze import SUCCESS_RADIUS
+from nfrl.data.samplers import GoalMixture
 from nfrl.errors import UserError
 from nfrl.flows import RealNVPConfig
 from nfrl.interfaces.agent import AgentConfig, ChunkShape
@@ -79,6 +85,31 @@ PER_TASK: dict[tuple[type, str], dict[str, Any]] = {
     (IDQLConfig, _SOCCER): {"expectile": 0.7, **_FAR},
 }
 
+# What OGBench's runs chose for its rivals with values (hyperparameters.sh): the actor's alpha, by
+# the body that moves or, where the data are special, by how they were made. GCIVL's is always 10.
+GOAL_ALPHAS: dict[type, dict[str, float]] = {
+    GCIQLConfig: {
+        **{"point": 0.003, "ant": 0.3, "humanoid": 0.1, "soccer": 0.1},
+        **{"explore": 0.01, "play": 1.0, "noisy": 0.03},
+    },
+    QRLConfig: {
+        **{"point": 0.0003, "ant": 0.003, "humanoid": 0.001, "soccer": 0.003},
+        **{"explore": 0.001, "play": 0.3, "noisy": 0.03},
+    },
+    OfflineCRLConfig: {
+        **{"point": 0.03, "ant": 0.1, "humanoid": 0.1, "soccer": 0.3},
+        **{"explore": 0.003, "play": 3.0, "noisy": 0.1},
+    },
+    HIQLConfig: {"explore": 10.0},
+}
+# Where a way must be put together of several trajectories, an actor practises for goals elsewhere.
+ACTOR_GOALS = {
+    "stitch": GoalMixture(random=0.5, geometric=False),
+    "explore": GoalMixture(random=1.0, geometric=False),
+}
+SUBGOAL_STEPS = {"humanoid": 100, "arm": 10}
+GOAL_VALUE_BATCH = 1024
+
 # What the code of NF-BC's paper sets for each task of imitation: history, prediction and execution,
 # and passes through the data. The rivals beside it get the same; Diffusion Policy's own chunks on
 # PushT are of 16 and 8.
@@ -100,6 +131,10 @@ NF_BC: dict[str, dict[str, Any]] = {
 }
 
 
+def _width(units: int) -> tuple[int, int, int]:
+    return (units,) * 3
+
+
 @dataclasses.dataclass(frozen=True)
 class Budget:
     """What a task takes on two processor cores."""
@@ -113,6 +148,7 @@ class Budget:
 # have about as many parameters. GCBC has the same optimiser, and FM-GCBC the network and the rate
 # that were chosen for FM-BC.
 LAPTOP_OPTIMIZER = AdamW(learning_rate=1e-3)
+LAPTOP_ADAM = constant_adam(1e-3)
 SMALL, TINY = (256, 256, 256), (128, 128, 128)
 LAPTOP_AGENTS: dict[str, AgentConfig] = {
     "nf-gcbc": NFGCBCConfig(
@@ -120,6 +156,16 @@ LAPTOP_AGENTS: dict[str, AgentConfig] = {
     ),
     "gcbc": GCBCConfig(hidden=(304, 304, 304, 304), optimizer=LAPTOP_OPTIMIZER),
     "fm-gcbc": FMGCBCConfig(hidden=(200, 200), optimizer=AdamW(learning_rate=3e-3)),
+    # With values: about 300,000 trained parameters on cube-single, actors and values together. Adam
+    # is constant as in OGBench, at the flow's rate for short runs and not OGBench's 3e-4, which is
+    # for a million steps. Neither was tuned.
+    "gcivl": GCIVLConfig(hidden=_width(208), critic=_width(208), optimizer=LAPTOP_ADAM),
+    "gciql": GCIQLConfig(hidden=_width(176), critic=_width(176), optimizer=LAPTOP_ADAM),
+    "qrl": QRLConfig(hidden=_width(184), critic=_width(184), latent_dim=128, optimizer=LAPTOP_ADAM),
+    "crl": OfflineCRLConfig(
+        hidden=_width(144), critic=_width(144), latent_dim=64, optimizer=LAPTOP_ADAM
+    ),
+    "hiql": HIQLConfig(hidden=_width(160), critic=_width(160), optimizer=LAPTOP_ADAM),
     # Offline RL: critics and hidden layers of one size for all, Adam at 3e-4 (docs/offline-rl.md).
     "nf-rlbc": NFRLBCConfig(
         flow=RealNVPConfig(4, 32),
@@ -202,6 +248,7 @@ FAR_SIGHTED_EPISODES = {_SCENE: 500, _CUBE: 400}
 # Beyond the paper too, three to twenty minutes of one core, for what is imitated on an arm's tasks:
 # five actions at once, goals of what decides success alone, and samples near their modes
 # (docs/goals.md, "Beyond the paper: what it takes").
+IMITATORS_OF_GOALS = ("nf-gcbc", "gcbc", "fm-gcbc")
 FAR_SIGHTED_CHUNK = 5
 FAR_SIGHTED_TEMPERATURE = 0.3
 FAR_SIGHTED_BUDGETS = {
@@ -247,6 +294,8 @@ def _paper(config: Any, task: Task) -> Preset:
     if isinstance(config, GCBCConfig):  # OGBench's, where it is published
         config = dataclasses.replace(config, goals="uniform", optimizer=constant_adam(3e-4))
         return Preset(_for_task(config, task), OfflineTraining(batch_size=1024))
+    if isinstance(config, GoalValueConfig):
+        return Preset(_for_task(config, task), OfflineTraining(batch_size=GOAL_VALUE_BATCH))
     if task.dataset not in IMITATION:
         return Preset(_for_task(config, task), OfflineTraining())
     chunks, epochs = IMITATION[task.dataset]
@@ -272,7 +321,7 @@ def _far_sighted(laptop: Any, agent: str, task: Task) -> Preset:
         names = _fields(laptop)
         config = dataclasses.replace(laptop, **{n: v for n, v in values.items() if n in names})
         return Preset(config, FAR_SIGHTED_TRAINING, FAR_SIGHTED_EPISODES.get(task.dataset))
-    if "arm" in task.tags and laptop.capabilities.goals:
+    if "arm" in task.tags and agent in IMITATORS_OF_GOALS:
         config = dataclasses.replace(
             laptop, goal_columns=task.goal_columns, chunk=FAR_SIGHTED_CHUNK
         )
@@ -286,7 +335,7 @@ def _far_sighted(laptop: Any, agent: str, task: Task) -> Preset:
 
 
 def _not_far_sighted(what: str) -> UserError:
-    seekers = ", ".join(agents_that(goals=True, explores=False))
+    seekers = ", ".join(IMITATORS_OF_GOALS)
     return UserError(
         f"the preset far-sighted is for offline RL, and for {seekers} with an arm (cube, scene, "
         f"puzzle); {what} has: " + ", ".join(name for name in NAMES if name not in BEYOND_PAPER)
@@ -296,7 +345,7 @@ def _not_far_sighted(what: str) -> UserError:
 def _laptop_values(agent: str, task: Task) -> dict[str, Any]:
     """Return what a laptop's budget changes for a kind of task."""
     if "ant" in task.tags:
-        return LAPTOP_ANTMAZE if task.rewards else LAPTOP_ANTMAZE_GOALS
+        return LAPTOP_ANTMAZE_GOALS if agent in IMITATORS_OF_GOALS else LAPTOP_ANTMAZE
     if task.dataset == _PUSHT:
         return {"chunks": IMITATION[_PUSHT][0]}
     return LAPTOP_NF_RLBC.get(task.dataset, {}) if agent == "nf-rlbc" else {}
@@ -306,6 +355,8 @@ def _for_task(config: Any, task: Task) -> Any:
     """Set the values that the papers choose for each task."""
     names = _fields(config)
     values = dict(PER_TASK.get((type(config), task.dataset), {}))
+    if isinstance(config, GoalValueConfig):
+        values |= _goal_values(config, task)
     if "discount" in names:
         # The rivals' papers have a discount of their own.
         own = task.rewards and type(config) is not NFRLBCConfig
@@ -313,6 +364,24 @@ def _for_task(config: Any, task: Task) -> Any:
     if task.partial_goals:
         values["goal_columns"] = task.goal_columns
     return dataclasses.replace(config, **values)
+
+
+def _goal_values(config: GoalValueConfig, task: Task) -> dict[str, Any]:
+    """Return what OGBench chooses for an agent with values on a task, beside its defaults."""
+    kind = task.dataset.removesuffix("-v0").rpartition("-")[2]
+    far = "humanoid" in task.tags or "giant" in task.dataset
+    values: dict[str, Any] = {"discount": 0.995 if far else config.discount}
+    if kind in ACTOR_GOALS:
+        values["actor_goals"] = ACTOR_GOALS[kind]
+    alphas = GOAL_ALPHAS.get(type(config), {})
+    alpha = next((alphas[word] for word in (kind, *task.tags) if word in alphas), None)
+    if isinstance(config, HIQLConfig):
+        ahead = [SUBGOAL_STEPS[tag] for tag in task.tags if tag in SUBGOAL_STEPS]
+        values |= {"steps_ahead": ahead[0]} if ahead else {}
+        values |= {} if alpha is None else {"high_alpha": alpha, "low_alpha": alpha}
+    elif alpha is not None:
+        values["alpha"] = alpha
+    return values
 
 
 def _fields(config: Any) -> set[str]:

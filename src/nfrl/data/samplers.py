@@ -1,5 +1,7 @@
 """Batches drawn on the device: pure functions of a data set, a key and a size."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -7,6 +9,27 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from nfrl.data.dataset import Dataset
+from nfrl.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class GoalMixture:
+    """Where goals come from. What ``same`` and ``random`` leave of 1 is later in the trajectory."""
+
+    same: float = 0.0
+    """Share of the goals that are the state itself."""
+    random: float = 0.0
+    """Share of them that are any state of a transition of the data."""
+    geometric: bool = True
+    """Of the others: Delta ~ Geom(1 - gamma) steps later, or uniform up to the trajectory's end."""
+
+    def __post_init__(self):
+        if min(self.same, self.random) < 0 or self.same + self.random > 1:
+            raise UserError(
+                "shares of goals must be at least 0, and same and random together at most 1; got "
+                f"{self.same} and {self.random}"
+            )
+
 
 HindsightGoals = Literal["geometric", "uniform"]
 """How far ahead in its trajectory a goal is drawn."""
@@ -39,6 +62,32 @@ class GoalBatch(NamedTuple):
     observations: Float[Array, "batch observation"]
     actions: Float[Array, "batch action"]
     goals: Float[Array, "batch observation"]
+
+
+class GoalTransitions(NamedTuple):
+    """A batch of (s, a, s') with goals for values, and others for an actor.
+
+    The reward is -1 in every step, and 0 at the goal, where the mask is 0, too: values are minus
+    the discounted number of steps. Of chunks: see :func:`sample_goal_transitions`.
+
+    Attributes:
+        goals: What values are learned for.
+        actor_goals: What an actor is improved for.
+        steps: Steps from s to s': 1, or those of a chunk.
+        subgoals: k steps after s, for an actor that goes to subgoals; None without k.
+        actor_subgoals: The same on the way to the actor's goals, no later than these.
+    """
+
+    observations: Float[Array, "batch observation"]
+    actions: Float[Array, "batch action"]
+    rewards: Float[Array, " batch"]
+    masks: Float[Array, " batch"]
+    next_observations: Float[Array, "batch observation"]
+    goals: Float[Array, "batch observation"]
+    actor_goals: Float[Array, "batch observation"]
+    steps: Float[Array, " batch"]
+    subgoals: Float[Array, "batch observation"] | None = None
+    actor_subgoals: Float[Array, "batch observation"] | None = None
 
 
 class WaypointBatch(NamedTuple):
@@ -75,7 +124,7 @@ def sample_pairs(dataset: Dataset, key: PRNGKeyArray, batch_size: int, *, chunk:
             last is repeated.
     """
     rows = _rows(dataset, key, batch_size)
-    steps = jnp.minimum(rows[:, None] + jnp.arange(chunk), dataset.last[rows, None] - 1)
+    steps = _chunk(rows, dataset.last[rows] - 1, chunk)
     return Pairs(dataset.observations[rows], dataset.actions[steps].reshape(batch_size, -1))
 
 
@@ -110,22 +159,19 @@ def sample_chunk_transitions(
     """
     assert dataset.rewards is not None, "the data have no rewards"
     assert dataset.masks is not None
-    rows = _rows(dataset, key, batch_size)[:, None]
+    rows = _rows(dataset, key, batch_size)
     last = dataset.last[rows] - 1
-    place = jnp.arange(chunk)
-    steps = jnp.minimum(rows + place, last)
-    goes_on = jnp.cumprod(dataset.masks[steps], axis=1)
-    # Of a step: whether the chunk reaches it before the episode's or the trajectory's end.
-    before = jnp.pad(goes_on[:, :-1], ((0, 0), (1, 0)), constant_values=1.0)
-    reached = before * (rows + place <= last)
-    taken = jnp.minimum(last[:, 0] - rows[:, 0] + 1, chunk)
-    following = jnp.minimum(rows + chunk + place, last)
+    steps = _chunk(rows, last, chunk)
+    following = jnp.minimum(rows[:, None] + chunk + jnp.arange(chunk), last[:, None])
+    reward, mask, taken = _over_chunk(
+        dataset.rewards[steps], dataset.masks[steps], last - rows, discount
+    )
     return Transitions(
-        dataset.observations[rows[:, 0]],
+        dataset.observations[rows],
         dataset.actions[steps].reshape(batch_size, -1),
-        (discount**place * reached * dataset.rewards[steps]).sum(1),
-        discount ** (taken - 1.0) * goes_on[:, -1],
-        dataset.observations[rows[:, 0] + taken],
+        reward,
+        mask,
+        dataset.observations[rows + taken],
         dataset.actions[following].reshape(batch_size, -1),
     )
 
@@ -151,19 +197,72 @@ def sample_goals(
         discount: gamma, in [0, 1).
         chunk: Actions from t on that are one: (batch, chunk * action). Past a trajectory's end its
             last is repeated.
-        ahead: "geometric", or "uniform": Delta ~ U{1, ..., T - t} (OGBench's GCBC).
+        ahead: "geometric", or "uniform": any later row (OGBench's GCBC).
     """
     row_key, goal_key = jr.split(key)
     rows = _rows(dataset, row_key, batch_size)
-    if ahead == "uniform":
-        delta = jr.randint(goal_key, (batch_size,), 1, dataset.last[rows] - rows + 1)
-    else:
-        delta = jr.geometric(goal_key, 1 - discount, (batch_size,), dtype=jnp.int32)
-    # Compared before it is added: the longest Delta are as large as an int32 can be.
-    goals = rows + jnp.minimum(delta, dataset.last[rows] - rows)
-    steps = jnp.minimum(rows[:, None] + jnp.arange(chunk), dataset.last[rows, None] - 1)
+    left = dataset.last[rows] - rows
+    later = _geometric if ahead == "geometric" else _uniform
+    goals = rows + later(goal_key, left, discount)
+    steps = _chunk(rows, dataset.last[rows] - 1, chunk)
     actions = dataset.actions[steps].reshape(batch_size, -1)
     return GoalBatch(dataset.observations[rows], actions, dataset.observations[goals])
+
+
+def sample_goal_transitions(
+    dataset: Dataset,
+    key: PRNGKeyArray,
+    batch_size: int,
+    *,
+    discount: float,
+    value_goals: GoalMixture,
+    actor_goals: GoalMixture,
+    steps_ahead: int | None = None,
+    chunk: int = 1,
+) -> GoalTransitions:
+    """Draw transitions with goals of two mixtures, as OGBench does (Park et al., 2025).
+
+    A goal is a state of a transition, so that it can be its own goal, too: a trajectory's final
+    observation is none. At a trajectory's last transition a later goal is the state itself.
+
+    Args:
+        dataset: Where to draw from; it needs no rewards.
+        key: Random key.
+        batch_size: How many.
+        discount: gamma of geometric goals, and of a chunk's rewards.
+        value_goals: The mixture of ``goals``.
+        actor_goals: That of ``actor_goals``.
+        steps_ahead: k of the subgoals; None for none. They are no later than the last transition.
+        chunk: Actions from t on that are one, with reward and mask as those of
+            :func:`sample_chunk_transitions`: the way ends where the goal is reached.
+    """
+    row_key, value_key, actor_key = jr.split(key, 3)
+    rows = _rows(dataset, row_key, batch_size)
+    last = dataset.last[rows] - 1
+    goals, _ = _mixed(dataset, jr.split(value_key, 3), rows, last, discount, value_goals)
+    towards, elsewhere = _mixed(dataset, jr.split(actor_key, 3), rows, last, discount, actor_goals)
+    steps = _chunk(rows, last, chunk)
+    on_the_way = (steps != goals[:, None]).astype(jnp.float32)
+    reward, mask, taken = _over_chunk(-on_the_way, on_the_way, last - rows, discount)
+    observations = dataset.observations
+    subgoals = actor_subgoals = None
+    if steps_ahead is not None:
+        ahead = jnp.minimum(rows + steps_ahead, last)
+        subgoals = observations[ahead]
+        # There is no way to a goal elsewhere in the data that could be cut short.
+        actor_subgoals = observations[jnp.where(elsewhere, ahead, jnp.minimum(ahead, towards))]
+    return GoalTransitions(
+        observations[rows],
+        dataset.actions[steps].reshape(batch_size, -1),
+        reward,
+        mask,
+        observations[rows + taken],
+        observations[goals],
+        observations[towards],
+        taken.astype(jnp.float32),
+        subgoals,
+        actor_subgoals,
+    )
 
 
 def sample_waypoints(
@@ -190,11 +289,8 @@ def sample_waypoints(
     row_key, goal_key, random_key, kind_key, near_key = jr.split(key, 5)
     rows = _rows(dataset, row_key, batch_size)
     last = dataset.last[rows]
-    delta = jr.geometric(goal_key, 1 - discount, (batch_size,), dtype=jnp.int32)
-    later = rows + jnp.minimum(delta, last - rows)
-    kind = jr.uniform(kind_key, (batch_size,))
-    others = _rows(dataset, random_key, batch_size)
-    goals = jnp.where(kind < same, rows, jnp.where(kind < same + random, others, later))
+    keys = (goal_key, random_key, kind_key)
+    goals, _ = _mixed(dataset, keys, rows, last, discount, GoalMixture(same, random))
     near = jr.randint(near_key, (batch_size,), 1, steps_ahead + 1)
     observations = dataset.observations
     return WaypointBatch(
@@ -223,3 +319,69 @@ def sample_chunks(
 
 def _rows(dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Int[Array, " batch"]:
     return jr.choice(key, dataset.transitions, (batch_size,))
+
+
+def _chunk(
+    rows: Int[Array, " batch"], last: Int[Array, " batch"], chunk: int
+) -> Int[Array, "batch chunk"]:
+    """Return the rows of the actions from each row on; past the last one it is repeated."""
+    return jnp.minimum(rows[:, None] + jnp.arange(chunk), last[:, None])
+
+
+def _over_chunk(
+    rewards: Float[Array, "batch chunk"],
+    masks: Float[Array, "batch chunk"],
+    left: Int[Array, " batch"],
+    discount: float,
+) -> tuple[Array, Array, Array]:
+    """Return reward and mask of chunks as of one action, and how many steps each has.
+
+    Args:
+        rewards: Of each step.
+        masks: Of each step, 0 where it ends.
+        left: Steps of the trajectory that follow the first.
+        discount: gamma.
+    """
+    chunk = rewards.shape[1]
+    place = jnp.arange(chunk)
+    goes_on = jnp.cumprod(masks, axis=1)
+    # Of a step: whether the chunk reaches it before the episode's or the trajectory's end.
+    before = jnp.pad(goes_on[:, :-1], ((0, 0), (1, 0)), constant_values=1.0)
+    reached = before * (place <= left[:, None])
+    taken = jnp.minimum(left + 1, chunk)
+    reward = (discount**place * reached * rewards).sum(1)
+    return reward, discount ** (taken - 1.0) * goes_on[:, -1], taken
+
+
+def _mixed(
+    dataset: Dataset,
+    keys: Sequence[PRNGKeyArray] | PRNGKeyArray,
+    rows: Int[Array, " batch"],
+    last: Int[Array, " batch"],
+    discount: float,
+    mixture: GoalMixture,
+) -> tuple[Int[Array, " batch"], Bool[Array, " batch"]]:
+    """Draw the rows of goals, none past ``last``, and say which are of the mixture's random ones.
+
+    The keys are those of later goals, of random goals, and of which a goal is.
+    """
+    later_key, random_key, kind_key = keys
+    ahead = _geometric if mixture.geometric else _uniform
+    later = rows + ahead(later_key, last - rows, discount)
+    kind = jr.uniform(kind_key, rows.shape)
+    others = _rows(dataset, random_key, len(rows))
+    elsewhere = (kind >= mixture.same) & (kind < mixture.same + mixture.random)
+    return jnp.where(kind < mixture.same, rows, jnp.where(elsewhere, others, later)), elsewhere
+
+
+def _geometric(key: PRNGKeyArray, most: Int[Array, " batch"], discount: float) -> Array:
+    """Draw Delta ~ Geom(1 - gamma) of 1 and more, at the most ``most``."""
+    delta = jr.geometric(key, 1 - discount, most.shape, dtype=jnp.int32)
+    # Compared before it is added: the longest Delta are as large as an int32 can be.
+    return jnp.minimum(delta, most)
+
+
+def _uniform(key: PRNGKeyArray, most: Int[Array, " batch"], discount: float) -> Array:
+    """Draw Delta between 1 and ``most``, rounded to a step: both ends are half as likely."""
+    least = jnp.minimum(1, most)
+    return least + jnp.round(jr.uniform(key, most.shape) * (most - least)).astype(jnp.int32)

@@ -25,6 +25,8 @@ class Capabilities:
         online: It can go on learning from transitions of its own.
         likelihood: It has ``log_prob``.
         values: It has ``q``.
+        draws_chunks: Its ``draw`` takes ``chunk``, a number of actions in a row that are one. Where
+            it does not, what a chunk is drawn with follows from ``goals`` and ``rewards``.
         history: How many of the latest observations ``act`` is given, as (history, observation);
             None for the present one alone, as (observation,).
         predicted: How many actions ``act`` returns, as (predicted, action); None for one, as
@@ -39,6 +41,7 @@ class Capabilities:
     online: bool = False
     likelihood: bool = False
     values: bool = False
+    draws_chunks: bool = False
     history: int | None = None
     predicted: int | None = None
     executed: int = 1

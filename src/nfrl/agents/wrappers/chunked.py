@@ -65,10 +65,13 @@ class Chunked(Wrapper):
         """The agent's, and that it plans."""
         return self.declared
 
-    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Any:
+    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int, **how: int) -> Any:
         """Draw a batch whose actions are chunks."""
+        assert not how, "a chunk has no chunks"
         chunk, discount = self.declared.predicted, self.declared.discount
         assert chunk is not None
+        if self.declared.draws_chunks:
+            return self.agent.draw(dataset, key, batch_size, chunk=chunk)  # type: ignore[call-arg]
         if not (self.declared.goals or self.declared.rewards):
             return sample_pairs(dataset, key, batch_size, chunk=chunk)
         sample = sample_goals if self.declared.goals else sample_chunk_transitions

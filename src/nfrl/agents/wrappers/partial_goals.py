@@ -13,7 +13,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.wrappers.wrapper import Wrapper
+from nfrl.agents.wrappers.wrapper import GOALS, Wrapper, replaced
 from nfrl.data.dataset import Dataset
 from nfrl.errors import UserError
 from nfrl.interfaces.agent import Agent, AgentConfig, Capabilities
@@ -56,7 +56,7 @@ class PartialGoals(Wrapper):
 
     def see_batch(self, batch: Any) -> Any:
         """Hide the other columns of its goals."""
-        return batch._replace(goals=self._shown(batch.goals))
+        return replaced(batch, GOALS, self._shown)
 
     def see(self, observation: Array, goal: Array) -> tuple[Array, Array]:
         """Hide the other columns of the goal."""

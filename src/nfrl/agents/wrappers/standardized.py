@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from nfrl.agents.wrappers.wrapper import Wrapper
+from nfrl.agents.wrappers.wrapper import GOALS, Wrapper, replaced
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizer
 from nfrl.interfaces.agent import Agent, AgentConfig, Capabilities
 from nfrl.spec import Spec
 
-_OBSERVED = ("observations", "next_observations", "goals")
+_OBSERVED = ("observations", "next_observations", *GOALS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +49,7 @@ class Standardized(Wrapper):
 
     def see_batch(self, batch: Any) -> Any:
         """Standardize whatever of it is an observation."""
-        observed = {name: getattr(batch, name) for name in _OBSERVED if name in batch._fields}
-        encoded = {name: self.normalizer.encode(value) for name, value in observed.items()}
-        return batch._replace(**encoded)
+        return replaced(batch, _OBSERVED, self.normalizer.encode)
 
     def see(self, observation: Array, goal: Array) -> tuple[Array, Array]:
         """Standardize both; a goal has an observation's width, or none."""

@@ -1,6 +1,7 @@
 """An agent that stands around another; :mod:`nfrl.agents.wrappers.options` names all of them."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import equinox as eqx
@@ -8,6 +9,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.data.dataset import Dataset
 from nfrl.interfaces.agent import Agent, Capabilities
+
+GOALS = ("goals", "actor_goals", "subgoals", "actor_subgoals")
+"""What of a batch is a goal, or may be asked for as one."""
 
 
 class Wrapper(eqx.Module):
@@ -42,9 +46,9 @@ class Wrapper(eqx.Module):
         """What the agent's optimisers remember."""
         return self.agent.optimizer_state
 
-    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Any:
+    def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int, **how: int) -> Any:
         """Draw a batch as the agent within does."""
-        return self.agent.draw(dataset, key, batch_size)
+        return self.agent.draw(dataset, key, batch_size, **how)
 
     def update(self, batch: Any, key: PRNGKeyArray) -> tuple[Self, dict[str, Array]]:
         """Take its gradient step."""
@@ -81,3 +85,11 @@ class Wrapper(eqx.Module):
     ) -> Float[Array, ""]:
         """Return its critics' value of an action."""
         return self.agent.q(*self.see(observation, goal), action)  # type: ignore[attr-defined]
+
+
+def replaced(batch: Any, names: Sequence[str], change: Callable[[Array], Array]) -> Any:
+    """Return a batch with some of its fields changed, those of them that it has."""
+    found = {name: getattr(batch, name, None) for name in names}
+    return batch._replace(
+        **{name: change(value) for name, value in found.items() if value is not None}
+    )

@@ -113,7 +113,8 @@ def _scene(rng: np.random.Generator, environment: Any, index: int) -> dict[str, 
 
 
 def _on_table(rng: np.random.Generator, environment: Any, count: int) -> np.ndarray:
-    xy = rng.uniform(*environment._object_sampling_bounds, (count, 2))
+    low, high = environment._object_sampling_bounds
+    xy = rng.uniform(low, high, (count, 2))
     return np.concatenate((xy, np.full((count, 1), 0.02)), axis=1)
 
 
