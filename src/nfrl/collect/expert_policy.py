@@ -91,8 +91,11 @@ def read_expert(path: Path) -> ExpertPolicy:
     try:
         with safe_open(path, framework="numpy") as file:
             layers = len(list(file.keys())) // 2
-            weights = [file.get_tensor(f"{i}.weight") for i in range(layers)]
-            biases = [file.get_tensor(f"{i}.bias") for i in range(layers)]
+            # Those of the large experts that come with the package are stored in half precision.
+            weights, biases = (
+                [file.get_tensor(f"{i}.{part}").astype(np.float32) for i in range(layers)]
+                for part in ("weight", "bias")
+            )
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{path}: not an expert's weights ({error})") from error
     if not layers:
