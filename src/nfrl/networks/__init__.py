@@ -1,5 +1,6 @@
 """Networks that flows and agents are built of. Each works on one example; batching is ``vmap``."""
 
+from nfrl.networks.attention import Attention, TransformerLayer, by_row
 from nfrl.networks.layers import (
     MLP,
     LayerNorm,
@@ -8,4 +9,13 @@ from nfrl.networks.layers import (
     split_trainable,
 )
 
-__all__ = ["MLP", "LayerNorm", "Linear", "count_parameters", "split_trainable"]
+__all__ = [
+    "MLP",
+    "Attention",
+    "LayerNorm",
+    "Linear",
+    "TransformerLayer",
+    "by_row",
+    "count_parameters",
+    "split_trainable",
+]
