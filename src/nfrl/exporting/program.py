@@ -376,8 +376,12 @@ def _split(to: _Lowering, equation: Any, value: Any) -> list[Any]:
 
 def _reverse(to: _Lowering, equation: Any, value: Any) -> Any:
     for axis in equation.params["dimensions"]:
-        value = to.gather(value, np.arange(value.shape[axis])[::-1], axis)
+        value = _backwards(to, value, axis)
     return value
+
+
+def _backwards(to: _Lowering, value: Any, axis: int = 0) -> Any:
+    return to.gather(value, np.arange(value.shape[axis])[::-1], axis)
 
 
 def _pad(to: _Lowering, equation: Any, value: Any, filling: Any) -> Any:
@@ -474,9 +478,10 @@ def _sort(to: _Lowering, equation: Any, *inputs: Any) -> list[Any]:
 
 
 def _cumulative(to: _Lowering, equation: Any, value: Any) -> Any:
-    if equation.params["reverse"]:
-        raise UserError("a program has no reversed cumulative sum")
-    return to.add("CumSum", [value], value.shape, axis=int(equation.params["axis"]))
+    axis, reverse = int(equation.params["axis"]), equation.params["reverse"]
+    given = _backwards(to, value, axis) if reverse else value
+    total = to.add("CumSum", [given], value.shape, axis=axis)
+    return _backwards(to, total, axis) if reverse else total
 
 
 def _product(to: _Lowering, equation: Any, left: Any, right: Any) -> Any:
@@ -585,7 +590,7 @@ def _dynamic_slice(to: _Lowering, equation: Any, value: Any, *begins: Any) -> An
 
 
 def _scatter(to: _Lowering, equation: Any, value: Any, indices: Any, updates: Any) -> Any:
-    """Set some entries of one axis, whose numbers are known."""
+    """Set some entries of one axis, whose numbers are known, or one whose number is not."""
     numbers = equation.params["dimension_numbers"]
     axes = numbers.scatter_dims_to_operand_dims
     if not axes and updates.shape == value.shape:
@@ -604,7 +609,8 @@ def _scatter(to: _Lowering, equation: Any, value: Any, indices: Any, updates: An
             "Concat", [each for each in parts if each.shape[axis]], value.shape, axis=axis
         )
     if not known or numbers.operand_batching_dims or numbers.inserted_window_dims != axes:
-        raise UserError("a program sets entries along one axis, of known numbers")
+        chosen, laid = _one_entry(to, equation, value, indices, updates)
+        return to.add("Where", [chosen, laid, value], _shape(equation))
     (axis,) = axes
     shape = _shape(equation)
     flat = indices.reshape(-1)
@@ -629,12 +635,49 @@ def _scatter(to: _Lowering, equation: Any, value: Any, indices: Any, updates: An
     return to.add("Where", [chosen.reshape(spread), spread_updates, value], shape)
 
 
+def _one_entry(
+    to: _Lowering, equation: Any, value: Any, indices: Any, updates: Any
+) -> tuple[Any, Any]:
+    """Return which entry of an axis is meant, of all rows or of each its own, and its update."""
+    numbers, shape = equation.params["dimension_numbers"], _shape(equation)
+    axes, rows = numbers.scatter_dims_to_operand_dims, tuple(numbers.operand_batching_dims)
+    inserted, windows = tuple(numbers.inserted_window_dims), updates.shape[len(rows) :]
+    whole = len(axes) == 1 and (inserted == tuple(axes) or (rows and inserted + windows == (1,)))
+    own = rows == tuple(range(len(shape) - 1)) and indices.shape == (*shape[:-1], 1)
+    if not whole or not (own or (not rows and indices.shape == (1,))):
+        raise UserError("a program sets entries along one axis: of known numbers, or one entry")
+    (axis,) = axes
+    count, one = [1] * len(shape), (*shape[:axis], 1, *shape[axis + 1 :])
+    count[axis] = shape[axis]
+    index = to.reshape(indices, one if rows else [1] * len(shape))
+    each = np.arange(shape[axis], dtype=np.int32).reshape(count)
+    chosen = to.add("Equal", [each, index], np.broadcast_shapes(each.shape, index.shape))
+    return chosen, to.reshape(updates, one)
+
+
+def _scatter_add(to: _Lowering, equation: Any, value: Any, indices: Any, updates: Any) -> Any:
+    """Add to entries of one axis; of a vector to any, else to each no more than once."""
+    shape = _shape(equation)
+    if len(shape) == 1 and indices.shape == (*updates.shape, 1) and updates.shape:
+        each = np.arange(shape[0], dtype=np.int32)[None]
+        pairs = (*updates.shape, *shape)
+        meant = to.add("Equal", [each, indices], pairs)
+        column = to.reshape(updates, (*updates.shape, 1))
+        spread = to.add("Where", [meant, column, np.zeros(1, np.float32)], pairs)
+        return to.add("Add", [value, to.add("ReduceSum", [spread], shape, axes=[0])], shape)
+    if isinstance(indices, np.ndarray) and len(np.unique(indices)) < indices.size:
+        raise UserError("a program adds to each entry once")
+    placed = _scatter(to, equation, np.zeros(shape, np.float32), indices, updates)
+    return to.add("Add", [value, placed], shape)
+
+
 def _scan(to: _Lowering, equation: Any, *inputs: Any) -> list[Any]:
     parameters = equation.params
     body, length = parameters["jaxpr"], parameters["length"]
     known, carried = parameters["num_consts"], parameters["num_carry"]
-    if parameters["reverse"]:
-        raise UserError("a program has no loop that runs backwards")
+    rows = list(inputs[known + carried :])
+    if parameters["reverse"]:  # forwards, over rows in the other order
+        rows = [_backwards(to, each) for each in rows]
     within = _Lowering(to.names, to.constants)
     within._constant_names = to._constant_names
 
@@ -643,6 +686,9 @@ def _scan(to: _Lowering, equation: Any, *inputs: Any) -> list[Any]:
 
     ports = [port(each) for each in body.jaxpr.invars[known:]]
     given = [*inputs[:known], *(_Value(each.name, each.shape) for each in ports)]
+    if not rows:  # ONNX has no loop over nothing
+        rows = [np.zeros(length, np.float32)]
+        ports.append(Port(to.names.new(), ()))
     found = within.trace(body, given)
     outs = [port(each) for each in body.jaxpr.outvars]
     for each, value in zip(outs, found, strict=True):
@@ -651,12 +697,14 @@ def _scan(to: _Lowering, equation: Any, *inputs: Any) -> list[Any]:
     to.operations.append(
         Operation(
             "Scan",
-            tuple(to.name(each) for each in inputs[known:]),
+            tuple(to.name(each) for each in (*inputs[known : known + carried], *rows)),
             tuple(each.name for each in results),
             {"carried": carried, "length": int(length)},
             Program(tuple(ports), tuple(outs), tuple(within.operations), {}),
         )
     )
+    if parameters["reverse"]:
+        return [*results[:carried], *(_backwards(to, each) for each in results[carried:])]
     return list(results)
 
 
@@ -743,6 +791,7 @@ _LOWERED: dict[str, Callable[..., Any]] = {
     "gather": _gather,
     "dynamic_slice": _dynamic_slice,
     "scatter": _scatter,
+    "scatter-add": _scatter_add,
     "scan": _scan,
 }
 
