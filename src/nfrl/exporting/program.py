@@ -147,7 +147,7 @@ class _Lowering:
         """Return the name of a value, which a constant gets when it is used."""
         if isinstance(value, _Value):
             return value.name
-        value = np.array(value, order="C")  # files hold the bytes of an array in this order
+        value = np.array(value, _type(value), order="C")  # files hold its bytes in this order
         key = (value.tobytes(), value.shape, value.dtype.str)
         if key not in self._constant_names:
             self._constant_names[key] = name = self.names.new()
@@ -215,6 +215,11 @@ class _Lowering:
             return value.take(range(begin, end), axis)
         shape = (*value.shape[:axis], end - begin, *value.shape[axis + 1 :])
         return self.add("Slice", [value], shape, axis=axis, begin=int(begin), end=int(end))
+
+
+def _type(value: Any) -> str:
+    """Return the type of an array; runtimes calculate with signed numbers alone."""
+    return str(value.dtype).replace("uint32", "int32")
 
 
 def _plain(value: Any) -> Any:
@@ -315,10 +320,10 @@ def _select(to: _Lowering, equation: Any, which: Any, *cases: Any) -> Any:
 
 
 def _convert(to: _Lowering, equation: Any, value: Any) -> Any:
-    before, after = equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype
+    before, after = (_type(each.aval) for each in (equation.invars[0], equation.outvars[0]))
     if before == after:
         return value
-    return to.add("Cast", [value], value.shape, to=str(after))
+    return to.add("Cast", [value], value.shape, to=after)
 
 
 def _reshape(to: _Lowering, equation: Any, value: Any) -> Any:
@@ -656,19 +661,27 @@ def _one_entry(
 
 
 def _scatter_add(to: _Lowering, equation: Any, value: Any, indices: Any, updates: Any) -> Any:
-    """Add to entries of one axis; of a vector to any, else to each no more than once."""
-    shape = _shape(equation)
-    if len(shape) == 1 and indices.shape == (*updates.shape, 1) and updates.shape:
-        each = np.arange(shape[0], dtype=np.int32)[None]
-        pairs = (*updates.shape, *shape)
-        meant = to.add("Equal", [each, indices], pairs)
-        column = to.reshape(updates, (*updates.shape, 1))
-        spread = to.add("Where", [meant, column, np.zeros(1, np.float32)], pairs)
-        return to.add("Add", [value, to.add("ReduceSum", [spread], shape, axes=[0])], shape)
-    if isinstance(indices, np.ndarray) and len(np.unique(indices)) < indices.size:
-        raise UserError("a program adds to each entry once")
-    placed = _scatter(to, equation, np.zeros(shape, np.float32), indices, updates)
-    return to.add("Add", [value, placed], shape)
+    """Add to entries of one axis, of any numbers; to a row's own entry no more than once."""
+    numbers, shape = equation.params["dimension_numbers"], _shape(equation)
+    axes, windows = numbers.scatter_dims_to_operand_dims, tuple(numbers.update_window_dims)
+    whole = len(axes) == 1 and tuple(numbers.inserted_window_dims) == tuple(axes)
+    if not whole or numbers.operand_batching_dims or len(indices.shape) != 2:
+        placed = _scatter(to, equation, np.zeros(shape, np.float32), indices, updates)
+        return to.add("Add", [value, placed], shape)
+    # The updates' axes: of what stands beside the axis, that of the numbers, that of the entries.
+    (axis,), (count, _) = axes, indices.shape
+    (counted,) = [i for i in range(len(updates.shape)) if i not in windows]
+    updates = to.transpose(updates, [*windows, counted])
+    beside = [size for i, size in enumerate(shape) if i != axis]
+    pairs = (*beside, count, shape[axis])
+    meant = np.arange(shape[axis], dtype=np.int32)[None]
+    meant = to.add("Equal", [meant, indices], (count, shape[axis]))
+    column = to.reshape(updates, (*beside, count, 1))
+    spread = to.add("Where", [meant, column, np.zeros(1, np.float32)], pairs)
+    total = to.add("ReduceSum", [spread], (*beside, shape[axis]), axes=[len(beside)])
+    order = list(range(len(beside)))
+    total = to.transpose(total, [*order[:axis], len(beside), *order[axis:]])
+    return to.add("Add", [value, total], shape)
 
 
 def _scan(to: _Lowering, equation: Any, *inputs: Any) -> list[Any]:
@@ -682,7 +695,7 @@ def _scan(to: _Lowering, equation: Any, *inputs: Any) -> list[Any]:
     within._constant_names = to._constant_names
 
     def port(variable: Any) -> Port:
-        return Port(to.names.new(), tuple(variable.aval.shape), str(variable.aval.dtype))
+        return Port(to.names.new(), tuple(variable.aval.shape), _type(variable.aval))
 
     ports = [port(each) for each in body.jaxpr.invars[known:]]
     given = [*inputs[:known], *(_Value(each.name, each.shape) for each in ports)]
