@@ -674,8 +674,8 @@ def _scatter_add(to: _Lowering, equation: Any, value: Any, indices: Any, updates
     updates = to.transpose(updates, [*windows, counted])
     beside = [size for i, size in enumerate(shape) if i != axis]
     pairs = (*beside, count, shape[axis])
-    meant = np.arange(shape[axis], dtype=np.int32)[None]
-    meant = to.add("Equal", [meant, indices], (count, shape[axis]))
+    each = np.arange(shape[axis], dtype=np.int32)[None]
+    meant = to.add("Equal", [each, indices], (count, shape[axis]))
     column = to.reshape(updates, (*beside, count, 1))
     spread = to.add("Where", [meant, column, np.zeros(1, np.float32)], pairs)
     total = to.add("ReduceSum", [spread], (*beside, shape[axis]), axes=[len(beside)])
