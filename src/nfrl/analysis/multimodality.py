@@ -4,6 +4,7 @@ On made-up densities (:mod:`nfrl.data.synthetic`), where both are known exactly:
 the same fresh samples, for the same steps, with about as many parameters.
 """
 
+import bisect
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -200,9 +201,12 @@ def build(model: Model, density: Density, key: Array, steps: int) -> Any:
         config = model(ChunkShape(1, length, length), width)
         return config.build_algorithm(key, 1, action_dim, steps, normalizers)
 
-    def excess(width: int) -> int:
+    def parameters(width: int) -> int:
         leaves = jax.tree.leaves(eqx.filter_eval_shape(of_width, width).policy)
-        shapes = [leaf for leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct)]
-        return abs(sum(shape.size for shape in shapes) - _PARAMETERS)
+        return sum(leaf.size for leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct))
 
-    return of_width(min(range(16, 512, 8), key=excess))
+    # The wider the larger: looked for by halving, since each look traces all that makes an agent.
+    widths = range(16, 512, 8)
+    above = bisect.bisect_left(widths, _PARAMETERS, hi=len(widths) - 1, key=parameters)
+    nearest = widths[max(0, above - 1) : above + 1]
+    return of_width(min(nearest, key=lambda width: abs(parameters(width) - _PARAMETERS)))

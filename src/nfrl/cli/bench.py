@@ -161,7 +161,7 @@ class FlowsOptions:
     densities: tuple[str, ...] = ("circle", "left-or-right")
     """Which densities: eight bell curves on a circle, and paths of eight steps around an obstacle,
     are vectors and chunks."""
-    steps: int = 1500
+    steps: int = 1000
     """Gradient steps of 256 fresh samples."""
     rounds: int = 5
     """How often training is timed; the medians count."""
