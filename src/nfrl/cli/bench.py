@@ -30,6 +30,7 @@ from nfrl.progress import progress
 from nfrl.reports.flow_kinds import flow_kinds
 from nfrl.reports.modes import mode_samples
 from nfrl.reports.style import png
+from nfrl.reports.tables import update_readme
 from nfrl.runs.provenance import device, provenance
 from nfrl.spec import Spec
 from nfrl.task import find_task
@@ -169,6 +170,8 @@ class FlowsOptions:
     """Of the weights and the samples."""
     out: Path | None = None
     """A JSON file to write the figures to, with versions and device."""
+    page: Path | None = None
+    """A Markdown file whose table, between <!-- results:flow-kinds --> marks, is made anew."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -400,7 +403,10 @@ def bench_flows(options: FlowsOptions) -> tuple[Table, dict[str, Any]]:
             figures[name]["densities"][density] = dataclasses.asdict(score)
             update(done + 1)
     record = {"steps": options.steps, "seed": options.seed, "flows": figures}
-    return flow_kinds(record).rich(), record
+    table = flow_kinds(record)
+    if options.page is not None:
+        update_readme(options.page, [table])
+    return table.rich(), record
 
 
 _ACTIONS: dict[str, tuple[type, Callable[[Any], tuple[Table, dict[str, Any]]]]] = {
