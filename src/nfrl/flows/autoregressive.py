@@ -123,7 +123,7 @@ class CausalAffine(AbstractBijection):
     """One block: an affine map of each token, chosen by those before it and by the condition.
 
     With ``guidance`` w the condition is two, y and y', one after the other; the maps are those of
-    y, moved away from those of y' (Zhai et al., 2024, section 2.5: classifier-free guidance):
+    y, moved away from those of y' (Zhai et al., 2024: classifier-free guidance):
 
         (a_i, b_i) + w i/T [(a_i, b_i) - (a_i', b_i')],   i = 1 ... T
 
@@ -149,7 +149,10 @@ class CausalAffine(AbstractBijection):
         def step(carry, each):
             before, caches = carry
             z, weight, i, *here = each
-            found = [network.step(before, at, cache, i) for at, cache in zip(here, caches)]  # noqa: B905
+            found = [
+                network.step(before, place, cache, i)
+                for place, cache in zip(here, caches, strict=True)
+            ]
             a, b = self._guided([maps for maps, _ in found], weight)
             token = z * jnp.exp(a) + b
             return (network.embed(token), [cache for _, cache in found]), (token, a)
