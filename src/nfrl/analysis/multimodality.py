@@ -203,7 +203,9 @@ def build(model: Model, density: Density, key: Array, steps: int) -> Any:
 
     def parameters(width: int) -> int:
         leaves = jax.tree.leaves(eqx.filter_eval_shape(of_width, width).policy)
-        return sum(leaf.size for leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct))
+        shapes = [leaf for leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct)]
+        # Not the masks and permutations, which are no floats.
+        return sum(each.size for each in shapes if jnp.issubdtype(each.dtype, jnp.inexact))
 
     # The wider the larger: looked for by halving, since each look traces all that makes an agent.
     widths = range(16, 512, 8)
