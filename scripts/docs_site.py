@@ -28,7 +28,7 @@ ACTIONS = {
     "collect": ("expert ant", "score ant"),
     "train": ("", "nf-gcbc cube-single-play-v0"),
     "suite": ("", "run", "status"),
-    "bench": ("train", "sample", "deploy", "explore", "data", "modes"),
+    "bench": ("train", "sample", "deploy", "explore", "data", "modes", "flows"),
 }
 
 

@@ -163,7 +163,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refuse
     ("arguments", "words"),
     [
         (("data", "mak"), "make or check"),
-        (("bench", "trian"), "train, sample, deploy, explore, data or modes"),
+        (("bench", "trian"), "train, sample, deploy, explore, data, modes or flows"),
         (("bench", "sample", "--batches", "0"), "1 or more"),
         (("bench", "data", "--datasets", "antmaze-large-v0"), "antmaze-large-navigate-v0"),
         (("bench", "data", "--workers", "0"), "at least 1"),

@@ -35,7 +35,13 @@ from nfrl.exporting.draws import Draw, with_draws
 from nfrl.exporting.exported_policy import ExportedPolicy
 from nfrl.exporting.fusion import fuse
 from nfrl.exporting.program import Port, lower
-from nfrl.flows import RealNVPConfig
+from nfrl.flows import (
+    AutoregressiveConfig,
+    MaskedAutoregressiveConfig,
+    NeuralSplineConfig,
+    RealNVPConfig,
+    TransformerCouplingConfig,
+)
 from nfrl.interfaces.agent import ChunkShape
 from nfrl.spec import ActionSpec, ArraySpec, Spec
 
@@ -53,6 +59,29 @@ AGENTS = {
     "nf-gcbc in chunks": NFGCBCConfig(**WIDTHS, chunk=3, executed=2, temperature=0.5),
     "nf-rlbc": NFRLBCConfig(**WIDTHS, critic=(8,), candidates=6, likely=0.5),
     "nf-bc": NFBCConfig(**WIDTHS, chunks=CHUNKS),
+    "nf-bc, guided": NFBCConfig(
+        flow=AutoregressiveConfig(2, 8, 1, 2),
+        encoder=(8,),
+        condition_dim=4,
+        chunks=CHUNKS,
+        condition_dropout=0.1,
+        guidance=1.0,
+        best_of=3,
+        refine_steps=2,
+    ),
+    "nf-bc, transformers": NFBCConfig(
+        flow=TransformerCouplingConfig(2, 8, 1, 2), encoder=(8,), condition_dim=4, chunks=CHUNKS
+    ),
+    "nf-bc, masked": NFBCConfig(
+        flow=MaskedAutoregressiveConfig(2, 8, 1),
+        encoder=(8,),
+        condition_dim=4,
+        chunks=CHUNKS,
+        refine_steps=2,
+    ),
+    "nf-bc, splines": NFBCConfig(
+        flow=NeuralSplineConfig(2, 8, 1), encoder=(8,), condition_dim=4, chunks=CHUNKS, best_of=2
+    ),
     "nf-waypoints": NFWaypointsConfig(
         **WIDTHS,
         prior=RealNVPConfig(1, 4),
@@ -120,7 +149,13 @@ def exports(data, tmp_path_factory):
     ("name", "to"),
     [
         *((name, "numpy") for name in AGENTS),
-        *((name, "onnx") for name in ("nf-gcbc", "nf-waypoints", "diffusion-bc, a U-Net", "ifql")),
+        *(
+            (name, "onnx")
+            for name in (
+                *("nf-gcbc", "nf-waypoints", "diffusion-bc, a U-Net", "ifql"),
+                *("nf-bc, guided", "nf-bc, splines"),
+            )
+        ),
         ("nf-rlbc", "stablehlo"),
     ],
 )

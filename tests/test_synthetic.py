@@ -77,7 +77,7 @@ def test_what_knows_a_density_finds_all_of_it(monkeypatch):
         def act(self, history, goal, key):
             return density.sample(key, history[0, 0])
 
-    monkeypatch.setattr(multimodality, "_build", lambda *_: Truth())
+    monkeypatch.setattr(multimodality, "build", lambda *_: Truth())
     score, samples = multimodality.compare("nf-bc", density, steps=1)
     assert score.log_prob == pytest.approx(score.true_log_prob, abs=1e-5)
     assert score.coverage == 1

@@ -8,14 +8,11 @@ import dataclasses
 from typing import ClassVar
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import jax.random as jr
 import optax
 from flowjax.distributions import AbstractDistribution
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.parts.checks import check_positive
 from nfrl.agents.parts.chunks import (
     ChunkImitator,
     draw_chunks,
@@ -23,18 +20,18 @@ from nfrl.agents.parts.chunks import (
     flat_histories,
     to_actions,
 )
-from nfrl.agents.parts.flow_policy import FlowPolicyConfig
+from nfrl.agents.parts.flow_policy import FlowPolicy, FlowPolicyConfig, LikelihoodActing
 from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
 from nfrl.data.samplers import ChunkBatch
-from nfrl.flows import FlowConfig, RealNVPConfig, denoise
+from nfrl.flows import FlowConfig, RealNVPConfig
 from nfrl.interfaces.agent import Capabilities, ChunkShape
 from nfrl.networks import MLP
 
 
 @dataclasses.dataclass(frozen=True)
-class NFBCConfig(ChunkImitator, FlowPolicyConfig):
+class NFBCConfig(ChunkImitator, LikelihoodActing, FlowPolicyConfig):
     """NF-BC with the paper's values."""
 
     likelihood: ClassVar[bool] = True
@@ -49,13 +46,8 @@ class NFBCConfig(ChunkImitator, FlowPolicyConfig):
     """sigma of the training noise on the normalised actions."""
     denoising: bool = True
     """Remove the noise when acting, by one score step."""
-    best_of: int = 1
-    """Samples N of which the one of highest likelihood acts; 1 is the paper's."""
     optimizer: AdamW = AdamW()
     """AdamW, 3e-4 (the code: 1e-3 for PushT), weight decay 1e-6, warm-up 500, cosine to 1e-6."""
-
-    def __post_init__(self):
-        check_positive(self, "best_of")
 
     def build_algorithm(
         self,
@@ -68,9 +60,13 @@ class NFBCConfig(ChunkImitator, FlowPolicyConfig):
         """Build an untrained agent; arguments as in :class:`ChunkImitator`."""
         shape = self.chunks
         plain = self.build_policy(
-            key, shape.history * observation_dim, shape.predicted * action_dim
+            key,
+            shape.history * observation_dim,
+            shape.predicted * action_dim,
+            chunk=shape.predicted,
+            acting=self,
         )
-        policy = ChunkFlow(normalizers, plain.encoder, plain.flow)
+        policy = ChunkFlow(normalizers, plain.encoder, plain.flow, plain.droppable)
         return NFBC(policy, initial_state(self.optimizer.build(steps), policy), self, steps)
 
 
@@ -80,10 +76,24 @@ class ChunkFlow(eqx.Module):
     normalizers: Normalizers
     encoder: MLP
     flow: AbstractDistribution
+    droppable: bool = eqx.field(static=True, default=False)
 
-    def condition(self, history: Float[Array, "history observation"]) -> Float[Array, " condition"]:
-        """Encode one history of raw observations."""
-        return self.encoder(flat_histories(self.normalizers, history))
+    @property
+    def plain(self) -> FlowPolicy:
+        """The policy of normalised histories and chunks, each laid out as one vector."""
+        return FlowPolicy(self.encoder, self.flow, self.droppable)
+
+    def histories(
+        self, observations: Float[Array, "*batch history observation"]
+    ) -> Float[Array, "*batch history*observation"]:
+        """Normalise histories of raw observations, and lay each out as one vector."""
+        return flat_histories(self.normalizers, observations)
+
+    def chunks(
+        self, actions: Float[Array, "*batch predicted action"]
+    ) -> Float[Array, "*batch predicted*action"]:
+        """Normalise chunks, and lay each out as one vector."""
+        return flat_chunks(self.normalizers, actions)
 
 
 class NFBC(eqx.Module):
@@ -107,7 +117,14 @@ class NFBC(eqx.Module):
         """Take one maximum-likelihood step."""
 
         def loss(policy: ChunkFlow) -> tuple[Array, dict[str, Array]]:
-            log_prob = _noisy_log_prob(policy, batch, key, self.config.noise)
+            conditions = policy.plain.training_conditions(
+                jr.fold_in(key, 0),
+                self.config.condition_dropout,
+                policy.histories(batch.observations),
+            )
+            log_prob = policy.plain.noisy_log_prob(
+                policy.chunks(batch.actions), conditions, key, self.config.noise
+            )
             return -log_prob, {"log_prob": log_prob}
 
         policy, state, metrics = gradient_step(
@@ -117,7 +134,9 @@ class NFBC(eqx.Module):
 
     def validate(self, batch: ChunkBatch, key: PRNGKeyArray) -> dict[str, Array]:
         """Return the mean log-density of noisy normalised chunks, in nats: the objective."""
-        return {"log_prob": _noisy_log_prob(self.policy, batch, key, self.config.noise)}
+        policy, chunks = self.policy, self.policy.chunks(batch.actions)
+        conditions = policy.plain.conditions(policy.histories(batch.observations))
+        return {"log_prob": policy.plain.noisy_log_prob(chunks, conditions, key, self.config.noise)}
 
     def act(
         self,
@@ -125,14 +144,10 @@ class NFBC(eqx.Module):
         goal: Float[Array, " goal"],
         key: PRNGKeyArray,
     ) -> Float[Array, "predicted action"]:
-        """Sample a chunk and remove the training noise; of N samples take the likeliest."""
-        flow, count = self.policy.flow, self.config.best_of
-        condition = self.policy.condition(observation)
-        chunks = flow.sample(key, (count,), condition)
-        if self.config.denoising:
-            chunks = denoise(flow, chunks, condition, self.config.noise)
-        best = jnp.argmax(flow.log_prob(chunks, condition)) if count > 1 else 0
-        return to_actions(self.policy.normalizers, chunks[best])
+        """Sample a chunk and remove the training noise; see :class:`LikelihoodActing`."""
+        policy, noise = self.policy, self.config.noise if self.config.denoising else 0.0
+        chunk = policy.plain.act(key, noise, policy.histories(observation), acting=self.config)
+        return to_actions(policy.normalizers, chunk)
 
     def log_prob(
         self,
@@ -141,14 +156,7 @@ class NFBC(eqx.Module):
         action: Float[Array, "predicted action"],
     ) -> Float[Array, ""]:
         """Return the exact log-density of a chunk, in nats and in the data's units."""
-        normalizers = self.policy.normalizers
-        flat = flat_chunks(normalizers, action)
-        log_prob = self.policy.flow.log_prob(flat, self.policy.condition(observation))
-        return log_prob + len(action) * normalizers.action.log_det
-
-
-def _noisy_log_prob(policy: ChunkFlow, batch: ChunkBatch, key: PRNGKeyArray, noise: float) -> Array:
-    chunks = flat_chunks(policy.normalizers, batch.actions)
-    chunks += noise * jr.normal(key, chunks.shape)
-    conditions = jax.vmap(policy.condition)(batch.observations)
-    return policy.flow.log_prob(chunks, conditions).mean()
+        policy = self.policy
+        history, chunk = policy.histories(observation), policy.chunks(action)
+        log_det = policy.normalizers.action.log_det
+        return policy.plain.log_prob(chunk, history) + len(action) * log_det

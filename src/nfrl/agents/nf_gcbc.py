@@ -7,11 +7,12 @@ import dataclasses
 from typing import ClassVar
 
 import equinox as eqx
+import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.parts.checks import check_discount, check_temperature
-from nfrl.agents.parts.flow_policy import FlowPolicy, FlowPolicyConfig
+from nfrl.agents.parts.checks import check_discount
+from nfrl.agents.parts.flow_policy import FlowPolicy, FlowPolicyConfig, LikelihoodActing
 from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
 from nfrl.agents.wrappers.options import GoalOptions
 from nfrl.data.dataset import Dataset
@@ -20,7 +21,7 @@ from nfrl.interfaces.agent import Capabilities
 
 
 @dataclasses.dataclass(frozen=True)
-class NFGCBCConfig(GoalOptions, FlowPolicyConfig):
+class NFGCBCConfig(GoalOptions, LikelihoodActing, FlowPolicyConfig):
     """NF-GCBC with the paper's values."""
 
     algorithm: ClassVar[Capabilities] = Capabilities(goals=True, likelihood=True)
@@ -31,16 +32,13 @@ class NFGCBCConfig(GoalOptions, FlowPolicyConfig):
     """sigma of the training noise on the actions."""
     denoising: bool = True
     """Remove the noise when acting, by one score step; False is the paper's ablation."""
-    temperature: float = 1.0
-    """What the latents of a sample are multiplied by when acting: with less than 1 actions stay
-    nearer the middle of each mode. 1 in the paper."""
     optimizer: AdamW = AdamW()
     """AdamW, 3e-4, weight decay 1e-6, warm-up 500, cosine to 1e-6."""
 
     def __post_init__(self):
-        super().__post_init__()
+        GoalOptions.__post_init__(self)
+        LikelihoodActing.__post_init__(self)
         check_discount(self.discount)
-        check_temperature(self.temperature)
 
     def build_algorithm(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
@@ -53,7 +51,9 @@ class NFGCBCConfig(GoalOptions, FlowPolicyConfig):
             action_dim: Width of an action.
             steps: Length of the run, which the learning-rate schedule spans.
         """
-        policy = self.build_policy(key, 2 * observation_dim, action_dim)
+        policy = self.build_policy(
+            key, 2 * observation_dim, action_dim, chunk=self.chunk, acting=self
+        )
         return NFGCBC(policy, initial_state(self.optimizer.build(steps), policy), self, steps)
 
 
@@ -78,7 +78,10 @@ class NFGCBC(eqx.Module):
         """Take one maximum-likelihood step."""
 
         def loss(policy: FlowPolicy) -> tuple[Array, dict[str, Array]]:
-            log_prob = self._noisy_log_prob(policy, batch, key)
+            conditions = policy.training_conditions(
+                jr.fold_in(key, 0), self.config.condition_dropout, batch.observations, batch.goals
+            )
+            log_prob = policy.noisy_log_prob(batch.actions, conditions, key, self.config.noise)
             return -log_prob, {"log_prob": log_prob}
 
         policy, state, metrics = gradient_step(
@@ -88,7 +91,9 @@ class NFGCBC(eqx.Module):
 
     def validate(self, batch: GoalBatch, key: PRNGKeyArray) -> dict[str, Array]:
         """Return the mean log-density of noisy actions, in nats: the training objective."""
-        return {"log_prob": self._noisy_log_prob(self.policy, batch, key)}
+        conditions = self.policy.conditions(batch.observations, batch.goals)
+        noise = self.config.noise
+        return {"log_prob": self.policy.noisy_log_prob(batch.actions, conditions, key, noise)}
 
     def act(
         self,
@@ -98,7 +103,7 @@ class NFGCBC(eqx.Module):
     ) -> Float[Array, " action"]:
         """Sample an action, remove the training noise, and clip it to [-1, 1]."""
         noise = self.config.noise if self.config.denoising else 0.0
-        return self.policy.act(key, noise, observation, goal, temperature=self.config.temperature)
+        return self.policy.act(key, noise, observation, goal, acting=self.config)
 
     def log_prob(
         self,
@@ -108,7 +113,3 @@ class NFGCBC(eqx.Module):
     ) -> Float[Array, ""]:
         """Return the log-density of an action, in nats: that of the data's, noise included."""
         return self.policy.log_prob(action, observation, goal)
-
-    def _noisy_log_prob(self, policy: FlowPolicy, batch: GoalBatch, key: PRNGKeyArray) -> Array:
-        conditions = policy.conditions(batch.observations, batch.goals)
-        return policy.noisy_log_prob(batch.actions, conditions, key, self.config.noise)

@@ -116,7 +116,7 @@ class NFRLBCConfig(AgentOptions, FlowPolicyConfig):
                 f"imitate-first ({self.imitate_first}) must be less than the run's steps ({steps})"
             )
         policy_key, critic_key = jr.split(key)
-        policy = self.build_policy(policy_key, observation_dim, action_dim)
+        policy = self.build_policy(policy_key, observation_dim, action_dim, chunk=self.chunk)
         critic = Critic(critic_key, observation_dim, action_dim, self.critic, unit=self.critic_unit)
         optimizer = self.optimizer.build(steps)
         state = (initial_state(optimizer, policy), initial_state(optimizer, critic))

@@ -4,8 +4,9 @@ On made-up densities (:mod:`nfrl.data.synthetic`), where both are known exactly:
 the same fresh samples, for the same steps, with about as many parameters.
 """
 
+import bisect
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from nfrl.agents.parts.optimization import AdamW
 from nfrl.data import synthetic
 from nfrl.data.normalizer import Normalizers
 from nfrl.data.synthetic import Density
-from nfrl.flows import RealNVPConfig
+from nfrl.flows import FlowConfig, RealNVPConfig
 from nfrl.interfaces.agent import ChunkShape
 from nfrl.networks import count_parameters
 
@@ -39,12 +40,13 @@ corners of a cube, up to eight."""
 
 _OPTIMIZER = AdamW(learning_rate=1e-3)
 _PARAMETERS = 100_000
+BATCH = 256
 
 
-def _flow(chunks: ChunkShape, width: int) -> ChunkImitator:
-    # Without training noise, so that log-densities are of the data and not of noisy ones.
+def flow_agent(flow: FlowConfig, chunks: ChunkShape) -> NFBCConfig:
+    """Return an agent of a flow, whose density is of the data and not of noisy ones."""
     return NFBCConfig(
-        flow=RealNVPConfig(6, width),
+        flow=flow,
         encoder=(64, 64),
         condition_dim=32,
         chunks=chunks,
@@ -52,6 +54,10 @@ def _flow(chunks: ChunkShape, width: int) -> ChunkImitator:
         denoising=False,
         optimizer=_OPTIMIZER,
     )
+
+
+def _flow(chunks: ChunkShape, width: int) -> ChunkImitator:
+    return flow_agent(RealNVPConfig(6, width), chunks)
 
 
 def _gaussian(chunks: ChunkShape, width: int) -> ChunkImitator:
@@ -66,7 +72,10 @@ def _flow_matching(chunks: ChunkShape, width: int) -> ChunkImitator:
     return FMBCConfig(chunks, "mlp", (width, width), optimizer=_OPTIMIZER)
 
 
-MODELS: dict[str, Callable[[ChunkShape, int], ChunkImitator]] = {
+Model = Callable[[ChunkShape, int], ChunkImitator]
+"""An agent, for the shape of its chunks and a width that decides how many parameters it has."""
+
+MODELS: dict[str, Model] = {
     "nf-bc": _flow,
     "gaussian-bc": _gaussian,
     "diffusion-bc": _diffusion,
@@ -90,35 +99,31 @@ class ModeScore:
 
 
 def compare(
-    name: str, density: Density, *, steps: int, seed: int = 0, batch_size: int = 256
+    name: str,
+    density: Density,
+    *,
+    steps: int,
+    seed: int = 0,
+    batch_size: int = BATCH,
+    models: Mapping[str, Model] = MODELS,
 ) -> tuple[ModeScore, Float[np.ndarray, "samples chunk action"]]:
     """Train an agent on samples of a density and hold it against it.
 
     Args:
-        name: One of ``MODELS``.
+        name: One of the models.
         density: One of ``DENSITIES``, or any other.
         steps: Gradient steps.
         seed: Of the weights, the samples and the agent's own.
         batch_size: Fresh samples a step.
+        models: What there is.
 
     Returns:
         The score, and 500 of the agent's samples at condition 0.4, for a picture.
     """
     init_key, train_key, test_key, act_key = jr.split(jr.key(seed), 4)
-    agent = _build(name, density, init_key, steps)
+    agent = build(models[name], density, init_key, steps)
     draw = partial(synthetic.sample_batch, density)
-    dynamic, static = eqx.partition(agent, eqx.is_array)
-
-    @jax.jit
-    def train(dynamic: Any) -> Any:
-        def step(dynamic: Any, key: Array) -> tuple[Any, None]:
-            batch_key, update_key = jr.split(key)
-            agent, _ = eqx.combine(dynamic, static).update(draw(batch_key, batch_size), update_key)
-            return eqx.filter(agent, eqx.is_array), None
-
-        return jax.lax.scan(step, dynamic, jr.split(train_key, steps))[0]
-
-    agent = eqx.combine(train(dynamic), static)
+    agent = trainer(agent, density, steps, batch_size)(agent, train_key)
     held_out = draw(test_key, 10_000)
     log_prob = None
     nowhere = jnp.empty(0)
@@ -145,27 +150,65 @@ def compare(
     return score, np.asarray(sample(jnp.float32(0.4), jr.fold_in(act_key, 1))[0][:500])
 
 
+def trainer(
+    agent: Any, density: Density, steps: int, batch_size: int = BATCH
+) -> Callable[[Any, Array], Any]:
+    """Return a compiled function of an agent and a key: so many updates on fresh samples.
+
+    Args:
+        agent: What agents it is given are like.
+        density: What is sampled.
+        steps: How many updates.
+        batch_size: Samples of each.
+    """
+    static = eqx.filter(agent, eqx.is_array, inverse=True)
+
+    @jax.jit
+    def train(dynamic: Any, key: Array) -> Any:
+        def step(dynamic: Any, key: Array) -> tuple[Any, None]:
+            batch_key, update_key = jr.split(key)
+            batch = synthetic.sample_batch(density, batch_key, batch_size)
+            agent, _ = eqx.combine(dynamic, static).update(batch, update_key)
+            return eqx.filter(agent, eqx.is_array), None
+
+        return jax.lax.scan(step, dynamic, jr.split(key, steps))[0]
+
+    return lambda agent, key: eqx.combine(train(eqx.filter(agent, eqx.is_array), key), static)
+
+
 def true_samples(density: Density, seed: int = 0) -> Float[np.ndarray, "samples chunk action"]:
     """Draw 500 samples at condition 0.4, for a picture."""
     keys = jr.split(jr.key(seed), 500)
     return np.asarray(jax.vmap(lambda key: density.sample(key, jnp.float32(0.4)))(keys))
 
 
-def _build(name: str, density: Density, key: Array, steps: int) -> Any:
-    """Build an agent whose width makes it about ``_PARAMETERS`` large."""
+def build(model: Model, density: Density, key: Array, steps: int) -> Any:
+    """Build an agent whose width makes it about 100,000 parameters large.
+
+    Args:
+        model: The agent, of any width.
+        density: What it is to learn.
+        key: Random key of the initial weights.
+        steps: Length of the training.
+    """
     length, action_dim = density.shape
     ranges = synthetic.sample_batch(density, jr.key(0), 100_000)
     normalizers = Normalizers.fit(
         np.asarray(ranges.observations[:, 0]), np.asarray(ranges.actions).reshape(-1, action_dim)
     )
 
-    def build(width: int) -> Any:
-        config = MODELS[name](ChunkShape(1, length, length), width)
+    def of_width(width: int) -> Any:
+        config = model(ChunkShape(1, length, length), width)
         return config.build_algorithm(key, 1, action_dim, steps, normalizers)
 
-    def excess(width: int) -> int:
-        leaves = jax.tree.leaves(eqx.filter_eval_shape(build, width).policy)
+    def parameters(width: int) -> int:
+        leaves = jax.tree.leaves(eqx.filter_eval_shape(of_width, width).policy)
         shapes = [leaf for leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct)]
-        return abs(sum(shape.size for shape in shapes) - _PARAMETERS)
+        # Not the masks and permutations, which are no floats.
+        return sum(each.size for each in shapes if jnp.issubdtype(each.dtype, jnp.inexact))
 
-    return build(min(range(16, 512, 8), key=excess))
+    # The wider the larger: looked for by halving, since each look traces all that makes an agent.
+    widths = range(16, 512, 8)
+    above = bisect.bisect_left(widths, _PARAMETERS, hi=len(widths) - 1, key=parameters)
+    nearest = widths[max(0, above - 1) : above + 1]
+    return of_width(min(nearest, key=lambda width: abs(parameters(width) - _PARAMETERS)))

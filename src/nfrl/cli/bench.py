@@ -16,6 +16,7 @@ from nfrl import registry
 from nfrl.acting.policy import Policy
 from nfrl.agents.configs import agents_that, find_config
 from nfrl.agents.parts.optimization import without_optimizer
+from nfrl.analysis.flow_kinds import KINDS, flow_speeds
 from nfrl.analysis.multimodality import DENSITIES, MODELS, compare, true_samples
 from nfrl.analysis.speed_collecting import collecting_speed
 from nfrl.analysis.speed_deploying import PRODUCTS, deploying_speed
@@ -26,8 +27,10 @@ from nfrl.files import write_atomically, write_json
 from nfrl.networks import count_parameters
 from nfrl.presets import Preset, family_of, find_preset
 from nfrl.progress import progress
+from nfrl.reports.flow_kinds import flow_kinds
 from nfrl.reports.modes import mode_samples
 from nfrl.reports.style import png
+from nfrl.reports.tables import update_readme
 from nfrl.runs.provenance import device, provenance
 from nfrl.spec import Spec
 from nfrl.task import find_task
@@ -144,6 +147,31 @@ class ModesOptions:
     """A JSON file to write the figures to, with versions and device."""
     picture: Path | None = None
     """A PNG file to draw everyone's samples to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowsOptions:
+    """Train nf-bc with each flow on made-up densities, with as many parameters each, and time it.
+
+    Says how likely they hold new samples, beside the density itself, which share of the modes they
+    find, and how fast they train and sample.
+    """
+
+    flows: tuple[str, ...] = tuple(KINDS)
+    """Which flows."""
+    densities: tuple[str, ...] = ("circle", "left-or-right")
+    """Which densities: eight bell curves on a circle, and paths of eight steps around an obstacle,
+    are vectors and chunks."""
+    steps: int = 1000
+    """Gradient steps of 256 fresh samples."""
+    rounds: int = 5
+    """How often training is timed; the medians count."""
+    seed: int = 0
+    """Of the weights and the samples."""
+    out: Path | None = None
+    """A JSON file to write the figures to, with versions and device."""
+    page: Path | None = None
+    """A Markdown file whose table, between <!-- results:flow-kinds --> marks, is made anew."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -358,6 +386,29 @@ def bench_modes(options: ModesOptions) -> tuple[Table, dict[str, Any]]:
     return table, {"steps": options.steps, "seed": options.seed, "densities": figures}
 
 
+def bench_flows(options: FlowsOptions) -> tuple[Table, dict[str, Any]]:
+    """Hold the kinds of flows against each other."""
+    _check("flow", options.flows, KINDS)
+    _check("density", options.densities, DENSITIES)
+    figures: dict[str, Any] = {
+        name: {**dataclasses.asdict(speed), "densities": {}}
+        for name, speed in flow_speeds(options.flows, rounds=options.rounds).items()
+    }
+    jobs = [(name, density) for name in options.flows for density in options.densities]
+    with progress("training", len(jobs), "flows") as update:
+        for done, (name, density) in enumerate(jobs):
+            score, _ = compare(
+                name, DENSITIES[density], steps=options.steps, seed=options.seed, models=KINDS
+            )
+            figures[name]["densities"][density] = dataclasses.asdict(score)
+            update(done + 1)
+    record = {"steps": options.steps, "seed": options.seed, "flows": figures}
+    table = flow_kinds(record)
+    if options.page is not None:
+        update_readme(options.page, [table])
+    return table.rich(), record
+
+
 _ACTIONS: dict[str, tuple[type, Callable[[Any], tuple[Table, dict[str, Any]]]]] = {
     "train": (TrainOptions, bench_train),
     "sample": (SampleOptions, bench_sample),
@@ -365,6 +416,7 @@ _ACTIONS: dict[str, tuple[type, Callable[[Any], tuple[Table, dict[str, Any]]]]] 
     "explore": (ExploreOptions, bench_explore),
     "data": (DataOptions, bench_data),
     "modes": (ModesOptions, bench_modes),
+    "flows": (FlowsOptions, bench_flows),
 }
 
 

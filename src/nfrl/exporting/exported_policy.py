@@ -342,6 +342,12 @@ def _layer_norm(attributes: dict[str, Any]) -> Callable[..., Any]:
     return normalise
 
 
+def _divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    quotient = np.divide(x, y)
+    whole = np.issubdtype(np.result_type(x, y), np.integer)
+    return np.trunc(quotient).astype(np.result_type(x, y)) if whole else quotient
+
+
 _NUMPY: dict[str, Callable[[dict[str, Any]], Any]] = {
     **{
         name: _fixed(function)
@@ -349,7 +355,7 @@ _NUMPY: dict[str, Callable[[dict[str, Any]], Any]] = {
             "Add": np.add,
             "Sub": np.subtract,
             "Mul": np.multiply,
-            "Div": np.divide,
+            "Div": _divide,
             "Neg": np.negative,
             "Max": np.maximum,
             "Min": np.minimum,

@@ -147,7 +147,7 @@ class _Lowering:
         """Return the name of a value, which a constant gets when it is used."""
         if isinstance(value, _Value):
             return value.name
-        value = np.array(value, order="C")  # files hold the bytes of an array in this order
+        value = np.array(value, _type(value), order="C")  # files hold its bytes in this order
         key = (value.tobytes(), value.shape, value.dtype.str)
         if key not in self._constant_names:
             self._constant_names[key] = name = self.names.new()
@@ -215,6 +215,11 @@ class _Lowering:
             return value.take(range(begin, end), axis)
         shape = (*value.shape[:axis], end - begin, *value.shape[axis + 1 :])
         return self.add("Slice", [value], shape, axis=axis, begin=int(begin), end=int(end))
+
+
+def _type(value: Any) -> str:
+    """Return the type of an array; runtimes calculate with signed numbers alone."""
+    return str(value.dtype).replace("uint32", "int32")
 
 
 def _plain(value: Any) -> Any:
@@ -315,10 +320,10 @@ def _select(to: _Lowering, equation: Any, which: Any, *cases: Any) -> Any:
 
 
 def _convert(to: _Lowering, equation: Any, value: Any) -> Any:
-    before, after = equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype
+    before, after = (_type(each.aval) for each in (equation.invars[0], equation.outvars[0]))
     if before == after:
         return value
-    return to.add("Cast", [value], value.shape, to=str(after))
+    return to.add("Cast", [value], value.shape, to=after)
 
 
 def _reshape(to: _Lowering, equation: Any, value: Any) -> Any:
@@ -376,8 +381,12 @@ def _split(to: _Lowering, equation: Any, value: Any) -> list[Any]:
 
 def _reverse(to: _Lowering, equation: Any, value: Any) -> Any:
     for axis in equation.params["dimensions"]:
-        value = to.gather(value, np.arange(value.shape[axis])[::-1], axis)
+        value = _backwards(to, value, axis)
     return value
+
+
+def _backwards(to: _Lowering, value: Any, axis: int = 0) -> Any:
+    return to.gather(value, np.arange(value.shape[axis])[::-1], axis)
 
 
 def _pad(to: _Lowering, equation: Any, value: Any, filling: Any) -> Any:
@@ -474,9 +483,10 @@ def _sort(to: _Lowering, equation: Any, *inputs: Any) -> list[Any]:
 
 
 def _cumulative(to: _Lowering, equation: Any, value: Any) -> Any:
-    if equation.params["reverse"]:
-        raise UserError("a program has no reversed cumulative sum")
-    return to.add("CumSum", [value], value.shape, axis=int(equation.params["axis"]))
+    axis, reverse = int(equation.params["axis"]), equation.params["reverse"]
+    given = _backwards(to, value, axis) if reverse else value
+    total = to.add("CumSum", [given], value.shape, axis=axis)
+    return _backwards(to, total, axis) if reverse else total
 
 
 def _product(to: _Lowering, equation: Any, left: Any, right: Any) -> Any:
@@ -585,7 +595,7 @@ def _dynamic_slice(to: _Lowering, equation: Any, value: Any, *begins: Any) -> An
 
 
 def _scatter(to: _Lowering, equation: Any, value: Any, indices: Any, updates: Any) -> Any:
-    """Set some entries of one axis, whose numbers are known."""
+    """Set some entries of one axis, whose numbers are known, or one whose number is not."""
     numbers = equation.params["dimension_numbers"]
     axes = numbers.scatter_dims_to_operand_dims
     if not axes and updates.shape == value.shape:
@@ -604,7 +614,8 @@ def _scatter(to: _Lowering, equation: Any, value: Any, indices: Any, updates: An
             "Concat", [each for each in parts if each.shape[axis]], value.shape, axis=axis
         )
     if not known or numbers.operand_batching_dims or numbers.inserted_window_dims != axes:
-        raise UserError("a program sets entries along one axis, of known numbers")
+        chosen, laid = _one_entry(to, equation, value, indices, updates)
+        return to.add("Where", [chosen, laid, value], _shape(equation))
     (axis,) = axes
     shape = _shape(equation)
     flat = indices.reshape(-1)
@@ -629,20 +640,68 @@ def _scatter(to: _Lowering, equation: Any, value: Any, indices: Any, updates: An
     return to.add("Where", [chosen.reshape(spread), spread_updates, value], shape)
 
 
+def _one_entry(
+    to: _Lowering, equation: Any, value: Any, indices: Any, updates: Any
+) -> tuple[Any, Any]:
+    """Return which entry of an axis is meant, of all rows or of each its own, and its update."""
+    numbers, shape = equation.params["dimension_numbers"], _shape(equation)
+    axes, rows = numbers.scatter_dims_to_operand_dims, tuple(numbers.operand_batching_dims)
+    inserted, windows = tuple(numbers.inserted_window_dims), updates.shape[len(rows) :]
+    whole = len(axes) == 1 and (inserted == tuple(axes) or (rows and inserted + windows == (1,)))
+    own = rows == tuple(range(len(shape) - 1)) and indices.shape == (*shape[:-1], 1)
+    if not whole or not (own or (not rows and indices.shape == (1,))):
+        raise UserError("a program sets entries along one axis: of known numbers, or one entry")
+    (axis,) = axes
+    count, one = [1] * len(shape), (*shape[:axis], 1, *shape[axis + 1 :])
+    count[axis] = shape[axis]
+    index = to.reshape(indices, one if rows else [1] * len(shape))
+    each = np.arange(shape[axis], dtype=np.int32).reshape(count)
+    chosen = to.add("Equal", [each, index], np.broadcast_shapes(each.shape, index.shape))
+    return chosen, to.reshape(updates, one)
+
+
+def _scatter_add(to: _Lowering, equation: Any, value: Any, indices: Any, updates: Any) -> Any:
+    """Add to entries of one axis, of any numbers; to a row's own entry no more than once."""
+    numbers, shape = equation.params["dimension_numbers"], _shape(equation)
+    axes, windows = numbers.scatter_dims_to_operand_dims, tuple(numbers.update_window_dims)
+    whole = len(axes) == 1 and tuple(numbers.inserted_window_dims) == tuple(axes)
+    if not whole or numbers.operand_batching_dims or len(indices.shape) != 2:
+        placed = _scatter(to, equation, np.zeros(shape, np.float32), indices, updates)
+        return to.add("Add", [value, placed], shape)
+    # The updates' axes: of what stands beside the axis, that of the numbers, that of the entries.
+    (axis,), (count, _) = axes, indices.shape
+    (counted,) = [i for i in range(len(updates.shape)) if i not in windows]
+    updates = to.transpose(updates, [*windows, counted])
+    beside = [size for i, size in enumerate(shape) if i != axis]
+    pairs = (*beside, count, shape[axis])
+    each = np.arange(shape[axis], dtype=np.int32)[None]
+    meant = to.add("Equal", [each, indices], (count, shape[axis]))
+    column = to.reshape(updates, (*beside, count, 1))
+    spread = to.add("Where", [meant, column, np.zeros(1, np.float32)], pairs)
+    total = to.add("ReduceSum", [spread], (*beside, shape[axis]), axes=[len(beside)])
+    order = list(range(len(beside)))
+    total = to.transpose(total, [*order[:axis], len(beside), *order[axis:]])
+    return to.add("Add", [value, total], shape)
+
+
 def _scan(to: _Lowering, equation: Any, *inputs: Any) -> list[Any]:
     parameters = equation.params
     body, length = parameters["jaxpr"], parameters["length"]
     known, carried = parameters["num_consts"], parameters["num_carry"]
-    if parameters["reverse"]:
-        raise UserError("a program has no loop that runs backwards")
+    rows = list(inputs[known + carried :])
+    if parameters["reverse"]:  # forwards, over rows in the other order
+        rows = [_backwards(to, each) for each in rows]
     within = _Lowering(to.names, to.constants)
     within._constant_names = to._constant_names
 
     def port(variable: Any) -> Port:
-        return Port(to.names.new(), tuple(variable.aval.shape), str(variable.aval.dtype))
+        return Port(to.names.new(), tuple(variable.aval.shape), _type(variable.aval))
 
     ports = [port(each) for each in body.jaxpr.invars[known:]]
     given = [*inputs[:known], *(_Value(each.name, each.shape) for each in ports)]
+    if not rows:  # ONNX has no loop over nothing
+        rows = [np.zeros(length, np.float32)]
+        ports.append(Port(to.names.new(), ()))
     found = within.trace(body, given)
     outs = [port(each) for each in body.jaxpr.outvars]
     for each, value in zip(outs, found, strict=True):
@@ -651,12 +710,14 @@ def _scan(to: _Lowering, equation: Any, *inputs: Any) -> list[Any]:
     to.operations.append(
         Operation(
             "Scan",
-            tuple(to.name(each) for each in inputs[known:]),
+            tuple(to.name(each) for each in (*inputs[known : known + carried], *rows)),
             tuple(each.name for each in results),
             {"carried": carried, "length": int(length)},
             Program(tuple(ports), tuple(outs), tuple(within.operations), {}),
         )
     )
+    if parameters["reverse"]:
+        return [*results[:carried], *(_backwards(to, each) for each in results[carried:])]
     return list(results)
 
 
@@ -743,6 +804,7 @@ _LOWERED: dict[str, Callable[..., Any]] = {
     "gather": _gather,
     "dynamic_slice": _dynamic_slice,
     "scatter": _scatter,
+    "scatter-add": _scatter_add,
     "scan": _scan,
 }
 

@@ -6,6 +6,18 @@ from flowjax.distributions import AbstractDistribution
 from jaxtyping import Array, Float
 
 
+def score(
+    distribution: AbstractDistribution,
+    x: Float[Array, "*batch dim"],
+    condition: Float[Array, "*batch cond_dim"] | None,
+) -> Float[Array, "*batch dim"]:
+    """Return grad_x log p(x | y); a batch of conditions and one of x are broadcast together."""
+    if condition is not None and distribution.cond_ndim is not None:
+        batch = jnp.shape(condition)[: jnp.ndim(condition) - distribution.cond_ndim]
+        x = jnp.broadcast_to(x, jnp.broadcast_shapes(x.shape[:-1], batch) + x.shape[-1:])
+    return jax.grad(lambda value: distribution.log_prob(value, condition).sum())(x)
+
+
 def denoise(
     distribution: AbstractDistribution,
     x: Float[Array, "*batch dim"],
@@ -24,8 +36,4 @@ def denoise(
     """
     if sigma == 0:
         return x
-    if condition is not None and distribution.cond_ndim is not None:
-        batch = jnp.shape(condition)[: jnp.ndim(condition) - distribution.cond_ndim]
-        x = jnp.broadcast_to(x, jnp.broadcast_shapes(x.shape[:-1], batch) + x.shape[-1:])
-    score = jax.grad(lambda value: distribution.log_prob(value, condition).sum())(x)
-    return x + sigma**2 * score
+    return x + sigma**2 * score(distribution, x, condition)

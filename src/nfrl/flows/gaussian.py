@@ -14,7 +14,8 @@ from flowjax.bijections import AbstractBijection
 from flowjax.distributions import StandardNormal, Transformed
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.flows.config import FlowConfig
+from nfrl.flows.config import FlowConfig, check_sizes
+from nfrl.flows.float32 import Float32Chain
 from nfrl.networks import MLP
 
 
@@ -59,5 +60,6 @@ class GaussianConfig(FlowConfig):
     """Hidden widths of that network, with LayerNorm and SiLU."""
 
     def build(self, key: PRNGKeyArray, *, dim: int, cond_dim: int) -> Transformed:
+        check_sizes(dim=dim)
         affine = ConditionalAffine(key, dim, cond_dim, self.hidden)
-        return Transformed(StandardNormal((dim,)), affine)
+        return Transformed(StandardNormal((dim,)), Float32Chain([affine]))

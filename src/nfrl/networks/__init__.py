@@ -1,5 +1,6 @@
 """Networks that flows and agents are built of. Each works on one example; batching is ``vmap``."""
 
+from nfrl.networks.attention import Attention, TransformerLayer, by_row
 from nfrl.networks.layers import (
     FLAX_EPSILON,
     MLP,
@@ -13,9 +14,12 @@ from nfrl.networks.layers import (
 __all__ = [
     "FLAX_EPSILON",
     "MLP",
+    "Attention",
     "Initializer",
     "LayerNorm",
     "Linear",
+    "TransformerLayer",
+    "by_row",
     "count_parameters",
     "split_trainable",
 ]

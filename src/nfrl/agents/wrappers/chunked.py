@@ -27,6 +27,9 @@ from nfrl.spec import ActionSpec, Spec
 class Chunk:
     """Let an agent choose several actions at once: ``Chunk(NFRLBCConfig(), 5)``.
 
+    The agent sees a chunk as one wide action. An agent with a flow of sequences is best named with
+    its own option, ``NFRLBCConfig(chunk=5)``, which also tells the flow where each action begins.
+
     Args:
         agent: Of one action at a time, of observations without history.
         chunk: Actions that are chosen at once.

@@ -31,7 +31,7 @@ class AgentOptions:
     """Give the networks observations and goals of mean 0 and deviation 1 over the data. Not in the
     paper, whose networks get them raw."""
     chunk: int = 1
-    """Actions h that are chosen at once. 1 in the paper."""
+    """Actions h that are chosen at once; the tokens of a flow of sequences. 1 in the paper."""
     executed: int | None = None
     """How many of them are executed before the next are chosen; all unless told. Fewer correct a
     chunk's errors sooner, at the price of choosing more often. Going on online, actions that are
