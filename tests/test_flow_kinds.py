@@ -21,6 +21,7 @@ from nfrl.agents.parts.flow_policy import FlowPolicyConfig, LikelihoodActing
 from nfrl.agents.parts.optimization import AdamW
 from nfrl.analysis.flow_kinds import KINDS as FLOW_KINDS
 from nfrl.cli.main import main
+from nfrl.data.samplers import GoalBatch
 from nfrl.errors import UserError
 from nfrl.flows import (
     AutoregressiveConfig,
@@ -29,6 +30,7 @@ from nfrl.flows import (
     MaskedAutoregressiveConfig,
     NeuralSplineConfig,
     RealNVP,
+    RealNVPConfig,
     TransformerCouplingConfig,
     guide,
     refine,
@@ -119,6 +121,27 @@ def test_products_are_float32s_on_every_device(sequences, kind):
         found = re.findall(r"dot_general.*?precision = \[(\w+), (\w+)\]", lowered.as_text())
         assert len(found) > 3
         assert set(found) == {("HIGHEST", "HIGHEST")}
+
+
+def products(lowered):
+    """Return the precision of each product of a lowered program."""
+    lines = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
+    return ["HIGHEST" if "HIGHEST" in line else "default" for line in lines]
+
+
+def test_training_lets_a_device_round_what_networks_multiply_and_nothing_else():
+    """TF32 on a GPU: of the loss the networks' products, never those of the linear flows."""
+    config = NFGCBCConfig(flow=RealNVPConfig(blocks=1, channels=4), encoder=(4,), condition_dim=2)
+    agent = config.build(jr.key(0), Spec.vectors(3, 2), 10)
+    batch = GoalBatch(jnp.ones((4, 3)), jnp.ones((4, 2)), jnp.ones((4, 3)))
+    update = jax.jit(lambda batch: agent.update(batch, jr.key(0))[1]["loss"]).lower(batch)
+    told = jax.jit(lambda batch: agent.validate(batch, jr.key(0))["log_prob"]).lower(batch)
+    encoder, linear, networks = 2, 2, 6  # of the encoder's layers; of L U and x W; of s and of t
+    assert products(told).count("HIGHEST") >= linear + networks
+    assert products(told).count("default") == encoder
+    rounded = products(update)
+    assert rounded.count("default") >= encoder + networks
+    assert "HIGHEST" in rounded
 
 
 def test_a_token_moves_as_those_before_it_say(sequences):

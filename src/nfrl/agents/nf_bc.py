@@ -25,7 +25,7 @@ from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
 from nfrl.data.samplers import ChunkBatch
-from nfrl.flows import FlowConfig, RealNVPConfig
+from nfrl.flows import FlowConfig, RealNVPConfig, rounded_networks
 from nfrl.interfaces.agent import Capabilities, ChunkShape
 from nfrl.networks import MLP
 
@@ -122,9 +122,9 @@ class NFBC(eqx.Module):
                 self.config.condition_dropout,
                 policy.histories(batch.observations),
             )
-            log_prob = policy.plain.noisy_log_prob(
-                policy.chunks(batch.actions), conditions, key, self.config.noise
-            )
+            chunks, noise = policy.chunks(batch.actions), self.config.noise
+            with rounded_networks():
+                log_prob = policy.plain.noisy_log_prob(chunks, conditions, key, noise)
             return -log_prob, {"log_prob": log_prob}
 
         policy, state, metrics = gradient_step(

@@ -17,6 +17,7 @@ from nfrl.agents.parts.optimization import AdamW, gradient_step, initial_state
 from nfrl.agents.wrappers.options import GoalOptions
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalBatch, sample_goals
+from nfrl.flows import rounded_networks
 from nfrl.interfaces.agent import Capabilities
 
 
@@ -81,7 +82,8 @@ class NFGCBC(eqx.Module):
             conditions = policy.training_conditions(
                 jr.fold_in(key, 0), self.config.condition_dropout, batch.observations, batch.goals
             )
-            log_prob = policy.noisy_log_prob(batch.actions, conditions, key, self.config.noise)
+            with rounded_networks():
+                log_prob = policy.noisy_log_prob(batch.actions, conditions, key, self.config.noise)
             return -log_prob, {"log_prob": log_prob}
 
         policy, state, metrics = gradient_step(

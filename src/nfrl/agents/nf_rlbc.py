@@ -43,7 +43,7 @@ from nfrl.agents.wrappers.options import AgentOptions
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import Transitions, sample_transitions
 from nfrl.errors import UserError
-from nfrl.flows import denoise
+from nfrl.flows import denoise, rounded_networks
 from nfrl.interfaces.agent import Capabilities
 
 # Data clipped to this leave a flow's density finite next to a bound (the code's value).
@@ -165,7 +165,8 @@ class NFRLBC(eqx.Module):
 
         def loss(policy: FlowPolicy) -> tuple[Array, dict[str, Array]]:
             conditions = policy.conditions(batch.observations)
-            log_prob = self._noisy_log_prob(policy, batch, conditions, key)
+            with rounded_networks():
+                log_prob = self._noisy_log_prob(policy, batch, conditions, key)
             return -self.config.alpha * log_prob, {"q": jnp.zeros(()), "log_prob": log_prob}
 
         policy, policy_state, of_actor = gradient_step(

@@ -39,7 +39,7 @@ from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizer
 from nfrl.data.samplers import WaypointBatch, sample_waypoints
 from nfrl.errors import UserError
-from nfrl.flows import FlowConfig, RealNVPConfig, denoise, sample_at
+from nfrl.flows import FlowConfig, RealNVPConfig, denoise, rounded_networks, sample_at
 from nfrl.interfaces.agent import Agent, Capabilities
 from nfrl.networks import MLP
 from nfrl.spec import Spec
@@ -237,11 +237,13 @@ class NFWaypoints(eqx.Module):
         plan = config.plan_optimizer.build(self.steps)
 
         def policy_loss(low: FlowPolicy) -> tuple[Array, dict[str, Array]]:
-            log_prob = self._policy_log_prob(low, batch, policy_key)
+            with rounded_networks():
+                log_prob = self._policy_log_prob(low, batch, policy_key)
             return -log_prob, {"log_prob": log_prob}
 
         def prior_loss(prior: FlowPolicy) -> tuple[Array, dict[str, Array]]:
-            log_prob = self._prior_log_prob(prior, batch, prior_key)
+            with rounded_networks():
+                log_prob = self._prior_log_prob(prior, batch, prior_key)
             return -log_prob, {"waypoint_log_prob": log_prob}
 
         low, low_state, of_policy = gradient_step(

@@ -4,6 +4,7 @@ from nfrl.flows.autoregressive import Autoregressive, AutoregressiveConfig, guid
 from nfrl.flows.config import FlowConfig
 from nfrl.flows.coupling import Coupling, ExpAffine
 from nfrl.flows.denoising import denoise, score
+from nfrl.flows.float32 import rounded_networks
 from nfrl.flows.gaussian import GaussianConfig
 from nfrl.flows.masked_autoregressive import MaskedAutoregressiveConfig
 from nfrl.flows.neural_spline import NeuralSplineConfig
@@ -30,6 +31,7 @@ __all__ = [
     "denoise",
     "guide",
     "refine",
+    "rounded_networks",
     "sample_at",
     "score",
 ]
