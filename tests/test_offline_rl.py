@@ -495,6 +495,12 @@ def test_targets_follow_by_tau(name, agents):
             ravel_pytree(after.target_policy)[0], moved, rtol=1e-5, atol=1e-8
         )
         assert not equal(after.policy, agent.policy)
+        # Without a gradient its Adam still moves, by what it remembers; the targets rest.
+        third, _ = update(after, draw(2), jr.key(4))
+        assert not equal(third.policy, after.policy)
+        assert equal(third.target_policy, after.target_policy)
+        step = np.abs(ravel_pytree(third.policy)[0] - ravel_pytree(after.policy)[0]).max()
+        assert step < agent.config.optimizer.learning_rate
     before, (critic, target) = critics_of(agent)[1], critics_of(after)
     old, trained, new = (ravel_pytree(tree)[0] for tree in (before, critic, target))
     np.testing.assert_allclose(new, (1 - TAU) * old + TAU * trained, rtol=1e-5, atol=1e-8)
