@@ -248,15 +248,27 @@ def test_a_task_keeps_to_its_line_and_says_where_its_data_come_from(capsys, monk
     assert "expert" not in ant, "the ant comes with the package"
 
 
+def test_development_goals_are_listed_where_they_are_asked_for(capsys):
+    assert main(["tasks"]) == 0
+    assert "-dev-v0" not in capsys.readouterr().out
+    assert main(["tasks", "--tag", "development"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert lines
+    assert all("-dev-v0" in line for line in lines)
+
+
 def test_horizons_are_the_environments_own():
     import gymnasium
     import ogbench  # noqa: F401  (registers the environments)
+
+    import nfrl.benchmarks.ogbench.development as development  # registers its own
 
     theirs, ours = [], []
     for task in TASKS.values():
         if task.environment is not None:
             module, _, name = task.environment.partition(":")
-            (theirs if module == "ogbench" else ours).append((task, name))
+            registered = module in ("ogbench", development.__name__)
+            (theirs if registered else ours).append((task, name))
     assert {name for _, name in ours} == set(ENTRY_POINTS)
     assert len(theirs) > 100
     steps = {name: gymnasium.spec(name).max_episode_steps for _, name in theirs}

@@ -28,7 +28,8 @@ class TasksOptions:
     tag: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--robot"])] = ()
     """Only tasks with all of these words: arm, maze, ant, cube, ..."""
     all: bool = False
-    """A row for every task; by default the goals of one data set, each a task, share a row."""
+    """A row for every task; by default the goals of one data set, each a task, share a row, and
+    development goals are shown by --tag development alone."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -76,7 +77,9 @@ def _chosen(options: TasksOptions) -> list[Task]:
     found = [
         task
         for task in tasks
-        if options.family in (None, task.family) and set(options.tag) <= set(task.tags)
+        if options.family in (None, task.family)
+        and set(options.tag) <= set(task.tags)
+        and (options.all or "development" in options.tag or "development" not in task.tags)
     ]
     if not found:
         raise UserError(f"no such task is tagged {' and '.join(options.tag)}")
@@ -87,7 +90,8 @@ def fold(tasks: Iterable[Task]) -> list[list[Task]]:
     """Put tasks together that differ in nothing but their goal: the same data, the same values."""
     groups: dict[tuple, list[Task]] = {}
     for task in tasks:
-        key = (task.family, task.dataset, task.goals, task.horizon, task.discount, task.tags)
+        tags = tuple(tag for tag in task.tags if tag != "paper")
+        key = (task.family, task.dataset, task.goals, task.horizon, task.discount, tags)
         groups.setdefault(key, []).append(task)
     return list(groups.values())
 
