@@ -204,7 +204,8 @@ def trained(agents, chain):
     found = {}
     for name in ("nf-rlbc", "iql", "fql"):
         agent = agents[name]
-        for batch, key in zip(batches, keys, strict=True):
+        # Implicit values settle in twice the updates.
+        for batch, key in list(zip(batches, keys, strict=True)) * (2 if name == "iql" else 1):
             agent, _ = update(agent, batch, key)
         found[name] = agent
     return found
@@ -616,7 +617,7 @@ def test_iqls_losses(agents):
     expected = np.square(q - np.asarray(target)[:, None]).mean()
     np.testing.assert_allclose(metrics["critic_loss"], expected, rtol=1e-4)
     log_prob = norm.logpdf(batch.actions, batched(agent.policy, batch.observations)).sum(-1)
-    weights = np.exp(agent.config.alpha * u)
+    weights = np.minimum(np.exp(agent.config.alpha * u), 100)
     assert np.ptp(weights) > 0.1
     np.testing.assert_allclose(metrics["actor_loss"], -(weights * log_prob).mean(), rtol=1e-4)
     # Far better than its state's value, every action has the largest weight.

@@ -198,6 +198,15 @@ def test_wilson_interval():
     assert wilson_interval(5.1 / 9, 9) == wilson_interval(5 / 9, 9)
 
 
+def test_a_flow_written_within_the_agent_or_by_itself_is_the_same_flow():
+    flat = {"blocks": 6, "channels": 64, "encoder": [256]}
+    nested = {"flow": {"name": "real-nvp", "blocks": 6, "channels": 64}, "encoder": [256]}
+    other = {"flow": {"name": "neural-spline", "blocks": 6, "channels": 64}, "encoder": [256]}
+    configs = [{"agent": each} for each in (flat, nested, other)]
+    found = group_records(records(*(make(seed=i, config=c) for i, c in enumerate(configs))))
+    assert sorted(len(group.records) for group in found) == [1, 2]
+
+
 def test_runs_that_differ_in_their_settings_are_not_averaged():
     config = {"agent": {"channels": 128}}
     found = records(

@@ -29,6 +29,11 @@ _BEFORE = {
     "likely": 1.0,
     "critic_unit": 1.0,
     "imitate_first": 0,
+    "best_of": 1,
+    "refine_steps": 0,
+    "refine_rate": 0.005,
+    "guidance": 0.0,
+    "condition_dropout": 0.0,
 }
 _Settings = tuple[str, bool, str, str, str, int, int, int, str]
 
@@ -277,13 +282,16 @@ def _traits(record: Record) -> tuple[str, ...]:
     return (
         *(record.agent, record.variant, record.task, record.preset),
         *(f"{count(record.steps)} steps", data, online),
-        *(f"{name}={value}" for name, value in _config(record).items()),
+        *(f"{name}={value}" for name, value in sorted(_config(record).items())),
     )
 
 
 def _config(record: Record) -> dict[str, Any]:
     """The settings that change what is learnt, and not only how it is logged or stored."""
     config = {**_BEFORE, **(record.config.get("agent") or {})}
+    if isinstance(flow := config.get("flow"), dict):  # its sizes stood among the agent's before
+        del config["flow"]
+        config |= {name: value for name, value in flow.items() if value != "real-nvp"}
     training = record.config.get("training") or {}
     config.update({name: training[name] for name in _LEARNING if name in training})
     return config
