@@ -18,7 +18,13 @@ from nfrl.reports import behaviour, figures, tables
 from nfrl.reports.aggregates import aggregate_table, find_rivals, improvement_table
 from nfrl.reports.groups import count, group_records, labels
 from nfrl.reports.page import make_pictures, write_report
-from nfrl.reports.scoreboard import count_tasks, paper_tasks, scoreboard_table, summary_table
+from nfrl.reports.scoreboard import (
+    count_table,
+    count_tasks,
+    paper_tasks,
+    scoreboard_table,
+    summary_table,
+)
 from nfrl.reports.style import DPI, group_colours, png
 from nfrl.reports.table import Cell, Table
 from nfrl.reports.tables import (
@@ -933,6 +939,8 @@ def test_the_scoreboard_tells_the_papers_algorithm_what_goes_beyond_and_rivals()
     assert row_of(board, "puzzle-3x3-play-singletask-task4-v0")[:4] == ["–"] * 4, "not offline"
     counted = summary_table(ran)
     assert row_of(counted, "goal-conditioned") == ["45", "5", "45", "0", "5"]
+    (line,) = count_table(ran).rows
+    assert [cell.text for cell in line] == ["82", "5", "53", "0", "5"]
     reached = summary_table(records(make(scores=(0.795,) * 5)))
     assert row_of(reached, "goal-conditioned") == ["45", "5", "45", "5", "5"]
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from nfrl.errors import UserError
 from nfrl.reports.page import write_report
-from nfrl.reports.scoreboard import scoreboard_table, summary_table
+from nfrl.reports.scoreboard import count_table, scoreboard_table, summary_table
 from nfrl.reports.tables import all_tables, find_task, update_readme
 from nfrl.runs.records import load_records
 
@@ -40,11 +40,8 @@ def run(arguments: Sequence[str]) -> None:
         raise UserError("--tables names tables of a file: give --readme as well")
     if options.readme is not None:
         records = load_records(options.paths)
-        tables = [
-            *all_tables(records, find_task),
-            scoreboard_table(records),
-            summary_table(records),
-        ]
+        boards = [make(records) for make in (scoreboard_table, summary_table, count_table)]
+        tables = [*all_tables(records, find_task), *boards]
         update_readme(options.readme, tables, options.tables)
         print(f"tables of {options.readme} made anew")
 

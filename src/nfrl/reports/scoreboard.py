@@ -102,6 +102,18 @@ def summary_table(records: Iterable[Record]) -> Table:
     )
 
 
+def count_table(records: Iterable[Record]) -> Table:
+    """The last row of :func:`summary_table` alone: one line for a README."""
+    summary = summary_table(records)
+    return Table(
+        name="count",
+        title=summary.title,
+        columns=("the paper's tasks", *summary.columns[2:]),
+        rows=(summary.rows[-1][1:],),
+        left=0,
+    )
+
+
 def _offline(records: Iterable[Record]) -> dict[str, list[Group]]:
     """Group what was run as the paper ran it: without further steps in the environment."""
     return by_task(group_records(record for record in records if not record.online_steps))
