@@ -144,7 +144,7 @@ class RepresentingActor(eqx.Module):
         return self.actor.mode(observation, self._represent(goal))
 
     def _represent(self, goal: Array) -> Array:
-        return jax.lax.stop_gradient(unwrap(self.psi)(goal / self.goal_scale))
+        return unwrap(self.psi)(goal / self.goal_scale)
 
 
 def _copy(leaf: Any) -> Any:

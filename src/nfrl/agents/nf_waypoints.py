@@ -29,7 +29,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.parts.checks import check_discount, check_positive, check_temperature
+from nfrl.agents.parts.checks import (
+    check_discount,
+    check_expectile,
+    check_positive,
+    check_temperature,
+)
 from nfrl.agents.parts.flow_policy import FlowPolicy
 from nfrl.agents.parts.implicit_q import expectile_loss
 from nfrl.agents.parts.optimization import AdamW, follow, gradient_step, initial_state, join_metrics
@@ -111,8 +116,7 @@ class NFWaypointsConfig:
         check_positive(self, "steps_ahead", "candidates", "landmarks")
         if not 0 < self.likely <= 1:
             raise UserError(f"likely must lie in (0, 1]; got {self.likely}")
-        if not 0 < self.expectile < 1:
-            raise UserError(f"expectile must lie in (0, 1); got {self.expectile}")
+        check_expectile(self.expectile)
 
     @property
     def capabilities(self) -> Capabilities:

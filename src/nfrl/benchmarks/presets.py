@@ -108,7 +108,8 @@ ACTOR_GOALS = {
     "explore": GoalMixture(random=1.0, geometric=False),
 }
 SUBGOAL_STEPS = {"humanoid": 100, "arm": 10}
-GOAL_VALUE_BATCH = 1024
+OGBENCH_BATCH = 1024
+"""Of the agents that are published with OGBench: gcbc, and those with values."""
 
 # What the code of NF-BC's paper sets for each task of imitation: history, prediction and execution,
 # and passes through the data. The rivals beside it get the same; Diffusion Policy's own chunks on
@@ -291,11 +292,10 @@ def find_preset(name: str, agent: str, config: Any, task: Task) -> Preset | None
 
 
 def _paper(config: Any, task: Task) -> Preset:
-    if isinstance(config, GCBCConfig):  # OGBench's, where it is published
+    if isinstance(config, GCBCConfig):
         config = dataclasses.replace(config, goals="uniform", optimizer=constant_adam(3e-4))
-        return Preset(_for_task(config, task), OfflineTraining(batch_size=1024))
-    if isinstance(config, GoalValueConfig):
-        return Preset(_for_task(config, task), OfflineTraining(batch_size=GOAL_VALUE_BATCH))
+    if isinstance(config, GCBCConfig | GoalValueConfig):
+        return Preset(_for_task(config, task), OfflineTraining(batch_size=OGBENCH_BATCH))
     if task.dataset not in IMITATION:
         return Preset(_for_task(config, task), OfflineTraining())
     chunks, epochs = IMITATION[task.dataset]

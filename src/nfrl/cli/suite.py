@@ -48,7 +48,8 @@ class RunOptions:
     """A .jsonl file that gets a line per finished run; a line's own --record wins."""
     minutes: float | None = None
     """Stop after so long, at the next checkpoint of each run that is under way; the same command
-    goes on, here or wherever the folder of runs is taken. By default until all is done."""
+    goes on, here or wherever the folder of runs is taken. Data that are being made then are made to
+    the end. By default until all is done."""
     track: tuple[str, ...] | None = None
     """What follows each run: wandb, tensorboard, mlflow, or package.module:Class, several at once.
     A line's own --track wins (docs/tracking.md)."""

@@ -26,7 +26,7 @@ from flowjax.distributions import (
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nfrl.errors import UserError
-from nfrl.flows.config import FlowConfig, check_sizes
+from nfrl.flows.config import SequenceFlowConfig, check_sizes
 from nfrl.flows.float32 import Float32Chain
 from nfrl.networks import LayerNorm, Linear, TransformerLayer, by_row
 
@@ -249,7 +249,7 @@ class Autoregressive(AbstractTransformed):
 
 
 @dataclasses.dataclass(frozen=True)
-class AutoregressiveConfig(FlowConfig):
+class AutoregressiveConfig(SequenceFlowConfig):
     """The sizes of a transformer autoregressive flow: exact, and sampled token by token.
 
     The tokens are the actions of a chunk; the coordinates, of a vector that is no chunk.
@@ -264,14 +264,9 @@ class AutoregressiveConfig(FlowConfig):
     heads: int = 4
     """Heads of each attention; they divide the channels."""
 
-    def build(self, key: PRNGKeyArray, *, dim: int, cond_dim: int) -> Autoregressive:
-        return self.build_sequence(key, tokens=dim, width=1, cond_dim=cond_dim)
-
-    def build_sequence(
+    def build_tokens(
         self, key: PRNGKeyArray, *, tokens: int, width: int, cond_dim: int
     ) -> Autoregressive:
-        if tokens == 1:
-            tokens, width = width, 1
         sizes = dataclasses.asdict(self)
         return Autoregressive(key, tokens=tokens, width=width, cond_dim=cond_dim, **sizes)
 

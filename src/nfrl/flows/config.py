@@ -42,6 +42,26 @@ class FlowConfig(abc.ABC):
         return self.build(key, dim=tokens * width, cond_dim=cond_dim)
 
 
+class SequenceFlowConfig(FlowConfig):
+    """A flow of tokens: the actions of a chunk, or the coordinates of a vector that is no chunk."""
+
+    @abc.abstractmethod
+    def build_tokens(
+        self, key: PRNGKeyArray, *, tokens: int, width: int, cond_dim: int
+    ) -> AbstractDistribution:
+        """Build it over its tokens; arguments as in :meth:`FlowConfig.build_sequence`."""
+
+    def build(self, key: PRNGKeyArray, *, dim: int, cond_dim: int) -> AbstractDistribution:
+        return self.build_tokens(key, tokens=dim, width=1, cond_dim=cond_dim)
+
+    def build_sequence(
+        self, key: PRNGKeyArray, *, tokens: int, width: int, cond_dim: int
+    ) -> AbstractDistribution:
+        if tokens == 1:
+            tokens, width = width, 1
+        return self.build_tokens(key, tokens=tokens, width=width, cond_dim=cond_dim)
+
+
 def check_sizes(**sizes: int) -> None:
     """Refuse a flow one of whose sizes is less than 1.
 

@@ -19,7 +19,7 @@ from flowjax.bijections import AbstractBijection, Reshape, Vmap
 from flowjax.distributions import AbstractTransformed, StandardNormal
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.flows.config import FlowConfig, check_sizes
+from nfrl.flows.config import SequenceFlowConfig, check_sizes
 from nfrl.flows.float32 import Float32Chain
 from nfrl.flows.plu import PLULinear
 from nfrl.networks import LayerNorm, Linear, TransformerLayer, by_row
@@ -212,7 +212,7 @@ class TransformerCoupling(AbstractTransformed):
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerCouplingConfig(FlowConfig):
+class TransformerCouplingConfig(SequenceFlowConfig):
     """The sizes of a flow of couplings over time, whose networks are transformers.
 
     The tokens are the actions of a chunk; the coordinates, of a vector that is no chunk.
@@ -231,14 +231,9 @@ class TransformerCouplingConfig(FlowConfig):
     plu: bool = True
     """A learned linear map of each token's coordinates before each coupling."""
 
-    def build(self, key: PRNGKeyArray, *, dim: int, cond_dim: int) -> TransformerCoupling:
-        return self.build_sequence(key, tokens=dim, width=1, cond_dim=cond_dim)
-
-    def build_sequence(
+    def build_tokens(
         self, key: PRNGKeyArray, *, tokens: int, width: int, cond_dim: int
     ) -> TransformerCoupling:
-        if tokens == 1:
-            tokens, width = width, 1
         sizes = dataclasses.asdict(self)
         return TransformerCoupling(key, tokens=tokens, width=width, cond_dim=cond_dim, **sizes)
 

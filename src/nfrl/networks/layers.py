@@ -126,11 +126,12 @@ class MLP(eqx.Module):
     def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         for i, layer in enumerate(self.layers[:-1]):
             x = layer(x)
-            steps: list[Callable[[Array], Array]] = [self.activation]
-            if self.norms is not None:
-                steps.insert(0 if self.norm_first else 1, self.norms[i])
-            for step in steps:
-                x = step(x)
+            if self.norms is None:
+                x = self.activation(x)
+            elif self.norm_first:
+                x = self.activation(self.norms[i](x))
+            else:
+                x = self.norms[i](self.activation(x))
         return self.layers[-1](x)
 
 

@@ -1,6 +1,6 @@
 """The scoreboard: each task of the paper with the paper's score, ours, a rival's and the best."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Literal
 
 from nfrl.registry import mappings
@@ -74,17 +74,12 @@ def summary_table(records: Iterable[Record]) -> Table:
         tasks = [task for task in paper_tasks() if task.family == family]
         scored = {t.name: [g for g in groups.get(t.name, []) if g.scored] for t in tasks}
         known = [task for task in tasks if OURS[family] in task.published]
-
-        def reached(task: Task, *sides: Side, scored: dict = scored) -> bool:
-            score = task.published[OURS[task.family]]
-            return any(g.mean >= score for g in scored[task.name] if _side(g, task) in sides)
-
         counts = [
             count_tasks(tasks),
             count_tasks(task for task in tasks if scored[task.name]),
             count_tasks(known),
-            count_tasks(task for task in known if reached(task, "paper")),
-            count_tasks(task for task in known if reached(task, "paper", "beyond")),
+            count_tasks(t for t in known if _reached(scored[t.name], t, "paper")),
+            count_tasks(t for t in known if _reached(scored[t.name], t, "paper", "beyond")),
         ]
         total = [a + b for a, b in zip(total, counts, strict=True)]
         rows.append((Cell(title), *(Cell(str(number)) for number in counts)))
@@ -127,11 +122,20 @@ def _side(group: Group, task: Task) -> Side:
     return "beyond" if first.agent.startswith("nf-") else "rival"
 
 
-def _best(groups: list[Group], task: Task, side: Side) -> Cell:
+def _longest(groups: list[Group], task: Task, side: Side) -> Iterable[Group]:
+    """Return the longest run of each agent and variant of a side."""
     own = [group for group in groups if _side(group, task) == side]
-    if not own:
+    return longest(own, agent_and_variant).values()
+
+
+def _reached(groups: list[Group], task: Task, *sides: Side) -> bool:
+    score = task.published[OURS[task.family]]
+    return any(group.mean >= score for side in sides for group in _longest(groups, task, side))
+
+
+def _best(groups: list[Group], task: Task, side: Side) -> Cell:
+    best = max(_longest(groups, task, side), key=lambda group: group.mean, default=None)
+    if best is None:
         return _NONE
-    name: Callable[[Group], str] = agent_and_variant
-    best = max(longest(own, name).values(), key=lambda group: group.mean)
     cell = score_cell(best)
-    return cell if side == "paper" else Cell(f"{cell.text} {name(best)}")
+    return cell if side == "paper" else Cell(f"{cell.text} {agent_and_variant(best)}")

@@ -23,6 +23,16 @@ def check_temperature(temperature: float) -> None:
         raise UserError(f"temperature must be at least 0; got {temperature}")
 
 
+def check_expectile(expectile: float) -> None:
+    """Refuse an expectile outside (0, 1).
+
+    Raises:
+        UserError: It is.
+    """
+    if not 0 < expectile < 1:
+        raise UserError(f"expectile must lie in (0, 1); got {expectile}")
+
+
 def check_unit(unit: float) -> None:
     """Refuse a unit of a critic's outputs that is not greater than zero.
 

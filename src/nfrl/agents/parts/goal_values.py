@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.parts.checks import check_discount
+from nfrl.agents.parts.checks import check_discount, check_expectile
+from nfrl.agents.parts.implicit_q import expectile_weight
 from nfrl.agents.parts.optimization import AdamW, constant_adam
 from nfrl.agents.wrappers.options import GoalOptions
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import GoalMixture, GoalTransitions, sample_goal_transitions
-from nfrl.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +79,7 @@ class ImplicitVConfig(GoalValueConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 < self.expectile < 1:
-            raise UserError(f"expectile must lie in (0, 1); got {self.expectile}")
+        check_expectile(self.expectile)
 
 
 def implicit_v_loss(
@@ -107,7 +106,7 @@ def implicit_v_loss(
     rewards, masks = batch.rewards[:, None], batch.masks[:, None]
     target = jax.lax.stop_gradient(rewards + config.discount * masks * next_target_values)
     better = target.min(-1) - jax.lax.stop_gradient(target_values).mean(-1)
-    weight = jnp.where(better < 0, 1 - config.expectile, config.expectile)
+    weight = expectile_weight(better, config.expectile)
     return (weight * jnp.square(target - values).sum(-1)).mean()
 
 

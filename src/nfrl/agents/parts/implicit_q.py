@@ -16,7 +16,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.parts.checks import check_discount, check_unit
+from nfrl.agents.parts.checks import check_discount, check_expectile, check_unit
 from nfrl.agents.parts.critics import (
     Critic,
     ValueKind,
@@ -34,7 +34,6 @@ from nfrl.agents.parts.optimization import (
 )
 from nfrl.agents.wrappers.options import AgentOptions
 from nfrl.data.samplers import Transitions
-from nfrl.errors import UserError
 from nfrl.networks import MLP
 
 States = tuple[optax.OptState, optax.OptState]
@@ -65,8 +64,7 @@ class ImplicitQConfig(AgentOptions):
         super().__post_init__()
         check_discount(self.discount)
         check_unit(self.critic_unit)
-        if not 0 < self.expectile < 1:
-            raise UserError(f"expectile must lie in (0, 1); got {self.expectile}")
+        check_expectile(self.expectile)
 
     def build_critics(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int
@@ -151,8 +149,14 @@ class ImplicitQ(eqx.Module):
 
 def expectile_loss(difference: Float[Array, " batch"], expectile: float) -> Float[Array, " batch"]:
     """Return |expectile - 1(u < 0)| u^2 of each u = q - v; the best v is the expectile of q."""
-    weight = jnp.where(difference < 0, 1 - expectile, expectile)
-    return weight * jnp.square(difference)
+    return expectile_weight(difference, expectile) * jnp.square(difference)
+
+
+def expectile_weight(
+    difference: Float[Array, "*batch"], expectile: float
+) -> Float[Array, "*batch"]:
+    """Return |expectile - 1(u < 0)| of each u: what is better than expected weighs more."""
+    return jnp.where(difference < 0, 1 - expectile, expectile)
 
 
 def best_action(

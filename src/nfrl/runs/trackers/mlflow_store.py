@@ -1,8 +1,4 @@
-"""MLflow: its server, or the folder ./mlruns for ``mlflow ui``.
-
-The extra ``track`` installs mlflow-skinny, which writes runs. To look at them takes the whole
-package mlflow.
-"""
+"""MLflow: its server, or the folder ./mlruns for ``mlflow ui``."""
 
 import os
 import re
@@ -26,6 +22,8 @@ _experiments = threading.Lock()
 class MLflow:
     """Logs to the experiment ``nfrl``, or MLFLOW_EXPERIMENT_NAME, at MLFLOW_TRACKING_URI."""
 
+    # The module of mlflow-skinny, which the extra installs: it writes runs. To look at them takes
+    # the whole package mlflow, which has the same module.
     requires = ("mlflow",)
 
     def start(self, run: RunDescription, resume: Bookmark | None) -> Bookmark:
