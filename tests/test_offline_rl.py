@@ -75,6 +75,7 @@ def name(request):
 # Compiled once for each kind of agent.
 update = eqx.filter_jit(lambda agent, batch, key: agent.update(batch, key))
 validate = eqx.filter_jit(lambda agent, batch, key: agent.validate(batch, key))
+target_of = eqx.filter_jit(lambda agent, batch, key: agent._target(batch, key))
 
 
 @eqx.filter_jit
@@ -253,7 +254,7 @@ def test_values_of_chunks_are_those_of_dynamic_programming(chain):
     np.testing.assert_allclose(found, expected, atol=0.4)
 
     start, keys = jnp.eye(STATES)[0], jr.split(jr.key(2), 64)
-    plans = jax.vmap(lambda key: agent.act(start, start, key))(keys)
+    plans = act(agent, start, keys)
     assert plans.shape == (64, 2, ACTION)
     assert (plans[:, :, 0] > 0).mean() > 0.9, "from the first state both steps go to the right"
 
@@ -467,10 +468,10 @@ def test_in_another_unit_the_same_is_learned(name, agents):
         plain, _ = update(plain, batch, jr.key(step))
         scaled, _ = update(scaled, batch._replace(rewards=100 * batch.rewards), jr.key(step))
     critic, in_cents = (getattr(a, "critics", a).critic for a in (plain, scaled))
-    q = critic.batch(batch.observations, batch.actions)
-    np.testing.assert_allclose(
-        in_cents.batch(batch.observations, batch.actions), 100 * q, rtol=1e-2, atol=0.1
+    q, q_in_cents = (
+        np.asarray(q_batched(one, batch.observations, batch.actions)) for one in (critic, in_cents)
     )
+    np.testing.assert_allclose(q_in_cents, 100 * q, rtol=1e-2, atol=0.1)
     assert abs(q).max() > 0.1
     for a, b in zip(arrays_of(plain.policy), arrays_of(scaled.policy), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=2e-4)
@@ -553,7 +554,7 @@ def test_the_target_is_the_aggregate_of_the_target_critics(name, agents):
     if name == "nf-rlbc":
         agent = dataclasses.replace(agent, policy=Point(batch.actions))
     for how, value in (("min", 3), ("mean", 4)):
-        found = with_config(agent, aggregate=how)._target(batch, jr.key(0))
+        found = target_of(with_config(agent, aggregate=how), batch, jr.key(0))
         expected = batch.rewards + DISCOUNT * batch.masks * value
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
@@ -597,9 +598,9 @@ def test_rebracs_noise_is_clipped(agents):
     agent = dataclasses.replace(agents["rebrac"], target_critic=First())
     agent = with_config(agent, alpha_critic=0.0, discount=0.99)
     mean = np.tanh(batched(agent.target_policy, batch.next_observations))[:, 0]
-    noise = agent._target(batch, jr.key(0)) / 0.99 - mean
+    noise = target_of(agent, batch, jr.key(0)) / 0.99 - mean
     assert 0.12 < noise.std() < 0.28  # 0.2
-    wild = with_config(agent, target_noise=100.0)._target(batch, jr.key(0)) / 0.99 - mean
+    wild = target_of(with_config(agent, target_noise=100.0), batch, jr.key(0)) / 0.99 - mean
     np.testing.assert_allclose(np.abs(wild), 0.5, atol=1e-4)
 
 
@@ -669,6 +670,23 @@ def test_fqls_loss(agents, monkeypatch):
     np.testing.assert_allclose(found, 0.3 * distance - q, rtol=1e-4)
 
 
+targets_of = eqx.filter_jit(
+    lambda agent, batch, keys: jax.vmap(partial(agent._target, batch))(keys)
+)
+
+
+@eqx.filter_jit
+def act_alone(policy, observation, keys):
+    """Return what a policy does without a critic."""
+    return jax.vmap(lambda key: policy.act(key, 0.0, observation))(keys)
+
+
+@eqx.filter_jit
+def sample_for(policy, observations, key, shape):
+    """Return samples of a flow for each observation."""
+    return policy.flow.sample(key, shape, policy.conditions(observations))
+
+
 def test_of_several_candidates_the_best_is_taken(agents):
     """Where Q grows with an action's first coordinate: in acting as in the critic's target."""
 
@@ -683,18 +701,18 @@ def test_of_several_candidates_the_best_is_taken(agents):
     choosing = with_config(plain, candidates=8)
     choosy = with_config(plain, candidates=2, acting_candidates=16)
     batch, keys = draw(0), jr.split(jr.key(0), 200)
+    # Of sixteen samples in each place; fewer candidates are the first of them.
+    samples = np.asarray(act_alone(plain.policy, batch.observations[0], jr.split(jr.key(1), 3200)))
+    several = np.asarray(sample_for(plain.policy, batch.next_observations, jr.key(2), (50, 8)))
+    goes_on = np.asarray(batch.masks > 0)
     for agent, acting, valued in ((plain, 1, 1), (choosing, 8, 8), (choosy, 16, 2)):
         taken = act(agent, batch.observations[0], keys)[:, 0]
-        target = jax.vmap(partial(agent._target, batch))(keys[:50])
-        value = (target - batch.rewards)[:, batch.masks > 0] / DISCOUNT
-        samples = jax.vmap(lambda key: plain.policy.act(key, 0.0, batch.observations[0]))(
-            jr.split(jr.key(1), 200 * acting)
-        )
-        expected = samples[:, 0].reshape(200, acting).max(1)
+        target = np.asarray(targets_of(agent, batch, keys[:50]))
+        value = (target - batch.rewards)[:, goes_on] / DISCOUNT
+        expected = samples[:, 0].reshape(200, 16)[:, :acting].max(1)
         assert abs(taken.mean() - expected.mean()) < 0.15
-        conditions = plain.policy.conditions(batch.next_observations)
-        several = jnp.clip(plain.policy.flow.sample(jr.key(2), (50, valued), conditions), -1, 1)
-        assert abs(value.mean() - several[:, :, batch.masks > 0, 0].max(1).mean()) < 0.1
+        best = np.clip(several, -1, 1)[:, :valued, goes_on, 0].max(1)
+        assert abs(value.mean() - best.mean()) < 0.1
 
 
 def test_the_best_is_chosen_among_the_likely():
@@ -713,6 +731,7 @@ def test_an_agent_acts_by_the_likely(agents):
     """With a Q that is all for unlikely actions, of which fewer are taken the fewer may be."""
     agent, observation = agents["nf-rlbc"], draw(0).observations[0]
     condition = agent.policy.condition(observation)
+    log_pi = jax.jit(lambda actions: agent.policy.flow.log_prob(actions, condition))
 
     class Adventure(eqx.Module):
         def __call__(self, observation, action):
@@ -727,8 +746,8 @@ def test_an_agent_acts_by_the_likely(agents):
         rash = dataclasses.replace(agent, critic=Adventure(), target_critic=Adventure())
         rash = with_config(rash, candidates=8, likely=share)
         actions = act(rash, observation, jr.split(jr.key(0), 200))
-        density.append(float(agent.policy.flow.log_prob(actions, condition).mean()))
-        value.append(float(rash._target(batch, jr.key(1)).mean()))
+        density.append(float(log_pi(actions).mean()))
+        value.append(float(target_of(rash, batch, jr.key(1)).mean()))
     assert density[0] < density[1] - 0.3 < density[2] - 0.6
     assert value[0] > value[1] + 0.1 > value[2] + 0.2
 
@@ -765,15 +784,12 @@ def test_seeds_side_by_side_imitate_first_without_the_critics_cost():
         agent, _ = eqx.combine(arrays, rest[0]).update(draw(0), key)
         return eqx.filter(agent, eqx.is_array)
 
-    both, keys = jax.vmap(step), jr.split(jr.key(0), 2)
-    (condition,) = [
-        equation
-        for equation in jax.make_jaxpr(both)(seeds, keys).eqns
-        if equation.primitive.name == "cond"
-    ]
+    keys = jr.split(jr.key(0), 2)
+    both = jax.jit(jax.vmap(step)).trace(seeds, keys)
+    (condition,) = [equation for equation in both.jaxpr.eqns if equation.primitive.name == "cond"]
     assert len(condition.params["branches"]) == 2
-    together, alone = jax.jit(both)(seeds, keys), jax.jit(step)(arrays[1], keys[1])
-    for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+    together, (alone, _) = both.lower().compile()(seeds, keys), update(built[1], draw(0), keys[1])
+    for a, b in zip(jax.tree.leaves(together), arrays_of(alone), strict=True):
         np.testing.assert_allclose(a[1], b, rtol=1e-5, atol=1e-6)
 
 
