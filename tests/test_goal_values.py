@@ -41,7 +41,13 @@ PARTS = {  # of an agent, beside what acts
     "crl": "critic",
     "hiql": "values",
 }
-AGENTS = {name: config.build(jr.key(0), SPEC, 400) for name, config in TINY.items()}
+
+
+@functools.cache
+def untrained(name: str):
+    """Return an agent; agents are values, so that all tests can share them."""
+    return TINY[name].build(jr.key(0), SPEC, 400)
+
 
 # Compiled once for each agent.
 update = eqx.filter_jit(lambda agent, batch: agent.update(batch, jr.key(0)))
@@ -249,7 +255,7 @@ FORMULAS = {
 
 
 def test_the_losses_are_the_formulas_and_what_an_update_reports(name, batch):
-    agent, _ = update(AGENTS[name], batch)  # so that targets differ from what follows them
+    agent, _ = update(untrained(name), batch)  # so that targets differ from what follows them
     found, (_, reported) = validate(agent, batch), update(agent, batch)
     for loss, value in FORMULAS[name](agent, batch).items():
         np.testing.assert_allclose(found[loss], value, rtol=2e-4, atol=1e-5, err_msg=loss)
@@ -262,7 +268,7 @@ def test_the_losses_are_the_formulas_and_what_an_update_reports(name, batch):
 
 def test_values_and_actors_learn_from_their_own_goals(name, batch):
     """Other goals for the actor change no values, and other goals for values no actor."""
-    agent, part = AGENTS[name], PARTS[name]
+    agent, part = untrained(name), PARTS[name]
     elsewhere = {"goals": batch.goals + 1, "rewards": batch.rewards - 1}
     for_actor = {"actor_goals": batch.actor_goals + 1}
     usual, valued, acted = (
@@ -272,11 +278,11 @@ def test_values_and_actors_learn_from_their_own_goals(name, batch):
     assert not eqx.tree_equal(usual.policy, acted.policy)
     assert eqx.tree_equal(getattr(usual, part), getattr(acted, part))
     assert not eqx.tree_equal(getattr(usual, part), getattr(valued, part))
-    assert eqx.tree_equal(agent, AGENTS[name])
+    assert eqx.tree_equal(agent, untrained(name))
 
 
 def test_both_levels_of_a_hierarchy_learn_from_their_own_subgoals():
-    agent, batch = AGENTS["hiql"], made("hiql")
+    agent, batch = untrained("hiql"), made("hiql")
     usual, low, high = (
         update(agent, batch._replace(**{field: batch.observations} if field else {}))[0].policy
         for field in (None, "subgoals", "actor_subgoals")
@@ -296,7 +302,7 @@ def test_both_levels_of_a_hierarchy_learn_from_their_own_subgoals():
     ],
 )
 def test_targets_follow_slowly(name, online, target, batch):
-    before = AGENTS[name]
+    before = untrained(name)
     after, _ = update(before, batch)
     arrays = [
         jax.tree.leaves(eqx.filter(each, eqx.is_array))
@@ -307,7 +313,7 @@ def test_targets_follow_slowly(name, online, target, batch):
 
 
 def test_lambda_grows_while_steps_are_too_long():
-    agent, batch = AGENTS["qrl"], made("qrl")
+    agent, batch = untrained("qrl"), made("qrl")
     far = batch._replace(next_observations=batch.observations + 100)
     still = batch._replace(next_observations=batch.observations)
     assert update(agent, far)[0].distances.log_lambda > 0
@@ -512,7 +518,7 @@ def values_of(agent, places, goal):
 
 
 def test_values_order_a_line_and_the_policy_walks_it(name):
-    agent, data = AGENTS[name], on_a_line()
+    agent, data = untrained(name), on_a_line()
     batches = jax.tree.map(np.asarray, draw(agent, data, jr.split(jr.key(1), 400)))
     for i in range(400):
         agent, metrics = update(agent, jax.tree.map(lambda leaf, i=i: leaf[i], batches))
