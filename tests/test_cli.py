@@ -846,7 +846,8 @@ def test_agents_are_held_against_known_densities(tmp_path, capsys):
 @pytest.mark.slow
 def test_the_quick_demonstration(tmp_path, monkeypatch, capfd):
     """With few updates and episodes: how many there are is the one thing that it does not show."""
-    monkeypatch.setattr(demo, "QUICK", dataclasses.replace(demo.QUICK, steps=100, episodes=1))
+    few = dataclasses.replace(demo.QUICK, steps=100, data_episodes=4, episodes=1)
+    monkeypatch.setattr(demo, "QUICK", few)
     monkeypatch.setenv("NFRL_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
     assert main(["demo", "--quick", "--runs", str(tmp_path / "runs")]) == 0
