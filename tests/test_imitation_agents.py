@@ -242,7 +242,7 @@ def test_the_likelihoods_are_the_formulas(agents):
     found = [float(validate(nf, batch, key)["log_prob"]) for key in jr.split(key, 100)]
     np.testing.assert_allclose(np.mean(found), expected, atol=5e-3)
     # Of one chunk, in the data's units: each of its numbers is UNIT times as large.
-    raw = jax.jit(nf.log_prob)(batch.observations[0], NOWHERE, batch.actions[0])
+    raw = eqx.filter_jit(nf.log_prob)(batch.observations[0], NOWHERE, batch.actions[0])
     plain = norm.logpdf(encoded[0]).sum() - 8 * np.log(UNIT)
     np.testing.assert_allclose(raw, plain, rtol=1e-4)
 
