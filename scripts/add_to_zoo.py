@@ -17,7 +17,7 @@ from nfrl.files import write_json
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.records import append_record, check_record
 
-LIMIT = 1_300_000
+LIMIT = 1_000_000
 """Bytes that a policy may have."""
 
 

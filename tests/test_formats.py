@@ -19,6 +19,7 @@ from nfrl.data.dataset import Dataset
 from nfrl.data.errors import DataError
 from nfrl.data.formats import hdf5, lerobot, minari_files, npz, ogbench, zarr_buffer
 from nfrl.data.formats.reading import Selection, lay_out
+from nfrl.data.packed import unpack
 from nfrl.data.trajectories import Trajectories
 from nfrl.errors import UserError
 
@@ -194,7 +195,6 @@ def test_a_user_s_own_file(tmp_path):
         ({"terminals": np.ones(400)}, "no trajectory of two rows"),
         ({"terminals": np.arange(400) < 300}, "terminals: the last row is not terminal"),
         ({"observations": np.full((400, 2), np.nan)}, "observations: 800 of 800.*row 0"),
-        ({"observations": np.zeros((400, 8, 8, 3), np.uint8)}, "observations is an image.*vector"),
         ({"observations": np.full((400, 2), 1e300)}, "observations: NaN or inf.*row 0"),
     ],
 )
@@ -272,25 +272,35 @@ def test_pictures_beside_vectors_are_passed_over_and_kept_where_named(values, tm
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (ROWS, 8, 8, 3), np.uint8)
     buffer = write_buffer(tmp_path / "a.zarr", values | {"img": pixels}, 2)
-    assert zarr_buffer.read(buffer, ALL).notes == ("the images img were passed over",)
+    (note,) = zarr_buffer.read(buffer, ALL).notes
+    assert note.startswith("the images img were passed over: name them with --observation-keys")
     named = zarr_buffer.read(buffer, of("img"))
     assert named.observations.dtype == np.uint8
     np.testing.assert_array_equal(named.observations, pixels.reshape(ROWS, -1))
-    with pytest.raises(UserError, match="img is an image"):
-        named.to_dataset()
+    both = zarr_buffer.read(buffer, of("state", "img"))
+    parts = unpack(both.observations, both.spec)
+    np.testing.assert_array_equal(parts["img"], pixels)
+    np.testing.assert_array_equal(parts["state"], values["state"].astype(np.float32))
+    assert both.observations.nbytes == pixels.nbytes + 4 * values["state"].size
+
+
+def test_pictures_stored_as_floats_are_bytes(values, tmp_path):
+    """As in Diffusion Policy's published file of PushT."""
+    pixels = np.random.default_rng(0).integers(0, 255, (ROWS, 8, 8, 3), np.uint8)
     floats = write_buffer(tmp_path / "f.zarr", values | {"img": pixels.astype("f")}, 2)
+    found = zarr_buffer.read(floats, of("img"))
+    np.testing.assert_array_equal(found.observations, pixels.reshape(ROWS, -1))
+    other = write_buffer(tmp_path / "g.zarr", values | {"img": pixels.astype("f") - 300}, 2)
     with pytest.raises(DataError, match=r"img is an array \(8, 8, 3\) of float32"):
-        zarr_buffer.read(floats, of("img"))
+        zarr_buffer.read(other, of("img"))
 
 
-def test_a_buffer_of_pictures_alone_is_refused(values, tmp_path):
-    buffer = write_buffer(
-        tmp_path / "a.zarr",
-        {"action": values["action"], "img": np.zeros((ROWS, 8, 8, 3), np.uint8)},
-        2,
-    )
-    with pytest.raises(DataError, match=r"img is an image \(8, 8, 3\)"):
-        zarr_buffer.read(buffer, ALL)
+def test_a_buffer_of_pictures_alone_is_of_them(values, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (ROWS, 8, 8, 3), np.uint8)
+    buffer = write_buffer(tmp_path / "a.zarr", {"action": values["action"], "img": pixels}, 2)
+    found = zarr_buffer.read(buffer, ALL)
+    assert found.spec.observation["img"].is_image
+    np.testing.assert_array_equal(found.observations, pixels.reshape(ROWS, -1))
 
 
 # HDF5
@@ -336,7 +346,10 @@ def test_robomimics_pictures_are_passed_over(robomimic):
             demo["obs/camera"] = np.zeros((steps, 8, 8, 3), np.uint8)
 
     change(robomimic, edit)
-    assert hdf5.read(robomimic, ALL).notes == ("the images camera were passed over",)
+    (note,) = hdf5.read(robomimic, ALL).notes
+    assert note.startswith("the images camera were passed over")
+    seen = hdf5.read(robomimic, of("camera", "low"))
+    assert seen.spec.observation["camera"].is_image
 
 
 def without(name):
@@ -490,8 +503,7 @@ def test_spaces_that_are_no_vectors(tmp_path, monkeypatch, case):
             minari_files.read(path, ALL)
     elif case == "pixels":
         path, _ = minari_dataset(tmp_path, monkeypatch, pixels, image)
-        with pytest.raises(DataError, match=r"observation is an image \(64, 64, 3\).*vectors"):
-            minari_files.read(path, ALL)
+        assert minari_files.read(path, ALL).spec.observation["observation"].is_image
     else:
         space = spaces.Dict({"image": pixels, "state": box})
         path, actions = minari_dataset(
@@ -504,7 +516,7 @@ def test_spaces_that_are_no_vectors(tmp_path, monkeypatch, case):
         seen = np.concatenate([counted(n, i + 1) for i, n in enumerate(LENGTHS)])
         assert_are(found, seen, actions)
         assert list(found.spec.observation) == ["state"]
-        assert found.notes == ("the images image were passed over",)
+        assert found.notes[0].startswith("the images image were passed over")
 
 
 # LeRobot

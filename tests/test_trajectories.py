@@ -10,8 +10,8 @@ import pytest
 from nfrl.data.actions import action_spec
 from nfrl.data.dataset import Dataset
 from nfrl.data.errors import DataError
+from nfrl.data.packed import pack, unpack
 from nfrl.data.trajectories import Trajectories
-from nfrl.errors import UserError
 from nfrl.spec import ActionSpec, ArraySpec, Spec
 
 LENGTHS = (5, 1, 3)
@@ -146,12 +146,26 @@ def test_rewards_of_every_row_of_a_file_reach_the_device():
     np.testing.assert_array_equal(of_transitions.to_dataset().rewards[rows], direct.rewards[rows])
 
 
-def test_pixels_stay_bytes_and_reach_no_agent():
-    spec = Spec({"camera": ArraySpec((4, 4, 3), "uint8")}, ActionSpec.unit(2))
-    found = Trajectories(np.zeros((ROWS, 48), np.uint8), np.zeros((ROWS, 2)), ENDS, spec)
-    assert found.observations.dtype == np.uint8
-    with pytest.raises(UserError, match="camera is an image"):
-        found.to_dataset()
+def test_packed_rows_keep_every_bit_and_their_vectors_are_finite():
+    camera, joints = ArraySpec((4, 4, 3), "uint8"), ArraySpec((3,))
+    spec = Spec({"joints": joints, "camera": camera}, ActionSpec.unit(2))
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (ROWS, 4, 4, 3), np.uint8)
+    numbers = rng.normal(size=(ROWS, 3)).astype(np.float32)
+    found = Trajectories(pack([numbers, pixels]), np.zeros((ROWS, 2)), ENDS, spec)
+    parts = unpack(found.observations, spec)
+    np.testing.assert_array_equal(parts["camera"], pixels)
+    np.testing.assert_array_equal(parts["joints"], numbers)
+    dataset = found.to_dataset()
+    rows = dataset.transitions[:4]
+    expected = np.concatenate([numbers[:4], pixels[:4].reshape(4, -1)], axis=1)
+    np.testing.assert_array_equal(dataset.observations[rows], expected)
+    assert dataset.observations.shape == (ROWS + len(ENDS), spec.width)
+    numbers[5, 1] = np.nan
+    with pytest.raises(ValueError, match="joints: NaN or infinite, first in row 5"):
+        Trajectories(pack([numbers, pixels]), np.zeros((ROWS, 2)), ENDS, spec)
+    with pytest.raises(ValueError, match="48 numbers wide, but the spec's are 60"):
+        Trajectories(pixels.reshape(ROWS, -1), np.zeros((ROWS, 2)), ENDS, spec)
 
 
 # Actions

@@ -239,19 +239,21 @@ def test_a_choice_among_a_few_is_refused_in_a_line(place, capsys):
         assert "discrete actions (int64)" in refused(capsys, *words, "choice.npz")
 
 
-def test_pictures_alone_are_refused_in_a_line(place, capsys):
+def test_pictures_alone_are_seen(place, capsys):
     np.savez(
         "pictures.npz",
         observations=np.zeros((40, 64, 64, 3), np.uint8),
         actions=np.random.default_rng(0).uniform(-1, 1, (40, 2)),
         timeouts=np.arange(40) % 20 == 19,
     )
-    line = refused(capsys, "train", "gaussian-bc", "--data", "pictures.npz")
-    assert "observations is an image (64, 64, 3)" in line
+    eyes = ("--agent.images.encoder", "strided", "--agent.images.encoder.features", "8")
+    run = train("gaussian-bc", "my_envs:Picture", "--data", "pictures.npz", *eyes)
+    assert result(run)["score"] == 5.0
     data = data_sets.write("npz", episodes(), place)
     line = refused(capsys, "train", "gaussian-bc", "my_envs:Picture", "--data", data, *SHORT)
-    assert "(64, 64, 3)" in line
-    assert "image" in line
+    assert "observations of 12288" in line or "12288" in line
+    line = refused(capsys, "train", "nf-waypoints", "--data", "pictures.npz", *SHORT)
+    assert "no image encoder" in line
 
 
 def test_of_a_dictionary_the_vectors_are_named(place, capsys):

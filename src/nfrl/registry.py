@@ -25,6 +25,7 @@ from nfrl.errors import UserError, unknown_name
 KINDS = {
     "agents": "the configuration of an agent, a frozen dataclass with `build`",
     "flows": "the configuration of a flow, a frozen dataclass with `build`",
+    "encoders": "the configuration of an image encoder, a frozen dataclass with `build`",
     "tasks": "tasks by name (a mapping), or a function that returns them",
     "recipes": "how data sets are made, by name (a mapping)",
     "formats": "a format of data: a module or object with `matches` and `read`",

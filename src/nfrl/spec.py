@@ -40,6 +40,11 @@ class ArraySpec:
         """Whether it is a picture: (height, width, channels) of bytes."""
         return len(self.shape) == 3 and self.dtype == "uint8"
 
+    @property
+    def bytes(self) -> int:
+        """How many bytes it takes in a packed row (:mod:`nfrl.data.packed`)."""
+        return self.size * (1 if self.is_image else 4)
+
 
 @dataclasses.dataclass(frozen=True)
 class ActionSpec:
@@ -101,8 +106,18 @@ class Spec:
         return cls(observation, ActionSpec.unit(action_dim))
 
     @property
+    def has_images(self) -> bool:
+        """Whether an array of an observation is an image."""
+        return any(array.is_image for array in self.observation.values())
+
+    @property
+    def width(self) -> int:
+        """Width of an observation laid out as one vector, the pixels of its images among it."""
+        return sum(array.size for array in self.observation.values())
+
+    @property
     def observation_dim(self) -> int:
-        """Width of an observation laid out as one vector.
+        """Width of an observation, for an agent that sees vectors alone.
 
         Raises:
             UserError: One of its arrays is an image, which needs an encoder.
@@ -113,7 +128,7 @@ class Spec:
                     f"{name} is an image {array.shape}, and this agent has no image encoder; name "
                     "the vectors that it is to see with --observation-keys"
                 )
-        return sum(array.size for array in self.observation.values())
+        return self.width
 
     @property
     def action_dim(self) -> int:
@@ -121,7 +136,7 @@ class Spec:
         return self.action.dim
 
     def flat(self, observation: Any, what: str = "an observation") -> NDArray[np.float32]:
-        """Lay one observation out as a vector.
+        """Lay one observation out as a vector; pixels are numbers from 0 to 255 in it.
 
         Args:
             observation: The vector itself, or a mapping with an array for each name.
@@ -131,7 +146,7 @@ class Spec:
             ValueError: An array is missing, or has another shape.
         """
         if not isinstance(observation, Mapping):
-            return _checked(what, observation, (self.observation_dim,))
+            return _checked(what, observation, (self.width,))
         parts: Sequence[NDArray] = [
             _checked(name, self._get(observation, name), array.shape).reshape(-1)
             for name, array in self.observation.items()

@@ -98,7 +98,7 @@ class Policy:
             As :func:`nfrl.acting.acting.batched_policy` returns. It raises :class:`UserError` where
             observations are not as wide as the policy's.
         """
-        act, width = batched_policy(self.agent, seed), self.spec.observation_dim
+        act, width = batched_policy(self.agent, seed), self.spec.width
 
         def checked(
             observations: NDArray, goals: NDArray, episodes: NDArray, times: NDArray

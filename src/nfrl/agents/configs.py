@@ -1,5 +1,6 @@
 """Configurations of agents by name, and as plain JSON."""
 
+from functools import partial
 from typing import Any
 
 import cattrs
@@ -8,6 +9,7 @@ from nfrl import registry
 from nfrl.errors import UserError
 from nfrl.flows import FlowConfig, RealNVPConfig
 from nfrl.interfaces.agent import AgentConfig
+from nfrl.networks.image_encoders import ImageEncoderConfig
 
 # A value that this version does not know must not be dropped in silence.
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
@@ -68,17 +70,22 @@ def from_json(name: str, value: dict[str, Any]) -> AgentConfig:
         ) from error
 
 
-def flow_to_json(flow: FlowConfig) -> dict[str, Any]:
-    """Return a flow's configuration with its name."""
-    values = cattrs.Converter().unstructure(flow, unstructure_as=type(flow))
-    return {"name": registry.name_of("flows", type(flow)), **values}
+def slot_to_json(kind: str, value: Any) -> dict[str, Any]:
+    """Return the configuration that fills a slot, a flow or an image encoder, with its name.
+
+    Args:
+        kind: Of the registry: "flows", "encoders".
+        value: The configuration.
+    """
+    values = cattrs.Converter().unstructure(value, unstructure_as=type(value))
+    return {"name": registry.name_of(kind, type(value)), **values}
 
 
-def flow_from_json(value: dict[str, Any]) -> FlowConfig:
-    """Read a flow's configuration back."""
+def slot_from_json(kind: str, value: dict[str, Any]) -> Any:
+    """Read the configuration that fills a slot back."""
     fields = dict(value)
-    kind = registry.find("flows", fields.pop("name"))
-    return cattrs.Converter(forbid_extra_keys=True).structure(fields, kind)
+    found = registry.find(kind, fields.pop("name"))
+    return cattrs.Converter(forbid_extra_keys=True).structure(fields, found)
 
 
 def agent_to_json(config: AgentConfig) -> dict[str, Any]:
@@ -109,13 +116,18 @@ def _with_flow(kind: type, value: dict[str, Any]) -> dict[str, Any]:
     return {name: v for name, v in value.items() if name not in sizes} | {"flow": flow}
 
 
-_CONVERTER.register_unstructure_hook_func(
-    lambda kind: isinstance(kind, type) and issubclass(kind, FlowConfig), flow_to_json
-)
+def _register_slot(base: type, kind: str) -> None:
+    _CONVERTER.register_unstructure_hook_func(
+        lambda each: isinstance(each, type) and issubclass(each, base), partial(slot_to_json, kind)
+    )
+    _CONVERTER.register_structure_hook_func(
+        lambda each: each is base, lambda value, _: slot_from_json(kind, value)
+    )
+
+
+_register_slot(FlowConfig, "flows")
+_register_slot(ImageEncoderConfig, "encoders")
 _CONVERTER.register_unstructure_hook_func(lambda kind: kind is AgentConfig, agent_to_json)
 _CONVERTER.register_structure_hook_func(
     lambda kind: kind is AgentConfig, lambda value, _: agent_from_json(value)
-)
-_CONVERTER.register_structure_hook_func(
-    lambda kind: kind is FlowConfig, lambda value, _: flow_from_json(value)
 )

@@ -174,7 +174,7 @@ class NFWaypointsConfig:
             else Normalizer.standard(np.asarray(data.observations))
         )
         if self.values == "graph" and data is not None:
-            rows = np.asarray(normalizer.encode(data.observations))[:, places]
+            rows = np.asarray(normalizer.encode(jnp.asarray(data.observations)))[:, places]
             values = PlaceGraph.of(
                 rows, np.asarray(data.last), landmarks=self.landmarks, reach=self.steps_ahead
             )

@@ -42,7 +42,7 @@ def deploying_speed(
         calls: Of each way.
         budget_seconds: Stop after so long, with at least 20 calls.
     """
-    observation = np.ones(policy.spec.observation_dim, np.float32)
+    observation = np.ones(policy.spec.width, np.float32)
     goal = observation if policy.agent.capabilities.goals else None
     with tempfile.TemporaryDirectory() as folder:
         exported = {}

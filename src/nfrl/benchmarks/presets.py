@@ -35,6 +35,7 @@ from nfrl.data.samplers import GoalMixture
 from nfrl.errors import UserError
 from nfrl.flows import RealNVPConfig
 from nfrl.interfaces.agent import AgentConfig, ChunkShape
+from nfrl.networks.image_encoders import StridedConfig
 from nfrl.presets import Preset
 from nfrl.task import Task
 from nfrl.training.exploring import ExploreTraining
@@ -265,6 +266,12 @@ WAYPOINTS_ARM: dict[str, Any] = {
     "steps_ahead": 15,
     "shown_columns": (12, 13, 14, 17),
 }
+# From pixels: most of an update is the encoder's, so small batches, an encoder that is fast on a
+# processor, and few demonstrations (docs/pixels.md).
+LAPTOP_ENCODER = StridedConfig()
+LAPTOP_EYES = LAPTOP_OPTIMIZER
+LAPTOP_PIXELS = OfflineTraining(steps=6000, batch_size=64, log_every=100, checkpoint_every=1000)
+PIXELS_EPISODES = 200
 # In mazes a position's tens stand beside a joint's tenths. Single-seed trials of the flow on
 # antmaze-medium-stitch: docs/ants.md.
 LAPTOP_ANTMAZE = {"standardize": True}
@@ -286,6 +293,9 @@ def find_preset(name: str, agent: str, config: Any, task: Task) -> Preset | None
     )
     if name == "far-sighted":
         return _far_sighted(laptop, agent, task)
+    if "pixels" in task.tags:
+        images = dataclasses.replace(laptop.images, encoder=LAPTOP_ENCODER, optimizer=LAPTOP_EYES)
+        return Preset(dataclasses.replace(laptop, images=images), LAPTOP_PIXELS, PIXELS_EPISODES)
     budget = LAPTOP_BUDGETS.get(task.dataset, Budget())
     training = OfflineTraining(steps=budget.steps, checkpoint_every=10_000)
     return Preset(laptop, LAPTOP_OFFLINE_RL if task.rewards else training, budget.episodes)

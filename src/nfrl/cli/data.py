@@ -111,8 +111,7 @@ def check(uri: str | Path, **selection: Any) -> None:
             f"  {name}: {part.transitions} transitions in {len(lengths)} trajectories of "
             f"{lengths.min()} to {lengths.max()}"
         )
-    width = sum(array.size for array in data.spec.observation.values())
-    print(f"  observations of {width} numbers, actions of {data.spec.action_dim}")
+    print(f"  observations of {data.spec.width} numbers, actions of {data.spec.action_dim}")
     for name, array in data.spec.observation.items():
         print(f"    {name:24} {array.dtype} {array.shape}")
     for line in _actions(data):

@@ -12,7 +12,7 @@ from nfrl.analysis.confidence import measure
 from nfrl.cli.finishing import describe
 from nfrl.cli.resume import with_data
 from nfrl.cli.train import AgentConfigT, check_variant, check_workers
-from nfrl.cli.words import with_flow
+from nfrl.cli.words import with_slots
 from nfrl.errors import UserError
 from nfrl.experiment.config import Experiment
 from nfrl.experiment.data import load_data
@@ -135,7 +135,7 @@ def _in_environment(experiment: Experiment, options: EvalOptions) -> Experiment:
 
 def _changed(experiment: Experiment, words: Sequence[str], variant: str) -> Experiment:
     """Return the experiment with other values of the agent, and a word for them."""
-    config, rest = with_flow(experiment.agent_config, words)
+    config, rest = with_slots(experiment.agent_config, words)
     kind: Any = type(config)
     acting = tyro.cli(
         _Acting[kind],

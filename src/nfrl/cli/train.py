@@ -15,7 +15,7 @@ from nfrl import registry
 from nfrl.agents import configs
 from nfrl.agents.configs import agents_that, find_config
 from nfrl.cli.finishing import finish
-from nfrl.cli.words import early, from_file, with_flow, without
+from nfrl.cli.words import early, from_file, with_slots, without
 from nfrl.collect.resolve import find_or_make
 from nfrl.data.load import Data, is_uri
 from nfrl.errors import UserError, unknown_name
@@ -376,7 +376,7 @@ def _parse(agent: str, task: Task, arguments: Sequence[str]) -> TrainOptions:
     if found.preset not in preset_names():
         raise unknown_name("preset", found.preset, preset_names())
     preset = find_preset(found.preset, agent, task)
-    config, words = with_flow(preset.agent, arguments)
+    config, words = with_slots(preset.agent, arguments)
     if found.actor is not None:
         if not hasattr(config, "actor"):
             raise UserError(f"{agent} has a Gaussian actor; --actor is for nf-ugs")

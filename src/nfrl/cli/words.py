@@ -12,6 +12,7 @@ import yaml
 from nfrl import registry
 from nfrl.errors import UserError
 from nfrl.flows import FlowConfig
+from nfrl.networks.image_encoders import ImageEncoderConfig
 
 
 def early(arguments: Sequence[str], **options: Any) -> argparse.Namespace:
@@ -45,33 +46,47 @@ def without(arguments: Sequence[str], option: str) -> list[str]:
     return left
 
 
-def with_flow(config: Any, arguments: Sequence[str]) -> tuple[Any, list[str]]:
-    """Give an agent the flow that is asked for, and its sizes their full names.
+def with_slots(config: Any, arguments: Sequence[str]) -> tuple[Any, list[str]]:
+    """Give an agent the flow and the image encoder that are asked for, and full names to sizes.
 
-    ``--agent.flow NAME`` chooses a flow; ``--agent.channels 128`` is short for
-    ``--agent.flow.channels 128`` where the flow has such a value and the agent none.
+    ``--agent.flow NAME`` chooses a flow, ``--agent.images.encoder NAME`` an encoder of images.
+    ``--agent.channels 128`` is short for ``--agent.flow.channels 128`` where the flow has such a
+    value and the agent none.
 
     Args:
-        config: The agent's configuration, with its default flow, or without one.
+        config: The agent's configuration, with its defaults.
         arguments: The words.
 
     Returns:
-        The configuration, and the words without the flow's name.
+        The configuration, and the words without the names.
     """
-    name = early(arguments, agent__flow={}).agent__flow
+    found = early(arguments, agent__flow={}, agent__images__encoder={})
     fields = {field.name for field in dataclasses.fields(config)}
-    if name is not None:
+    if found.agent__flow is not None:
         if "flow" not in fields:
             raise UserError(f"--agent.flow: {type(config).__name__} has no flow")
-        kind = registry.find("flows", name)
-        if not (isinstance(kind, type) and issubclass(kind, FlowConfig)):
-            raise UserError(f"{name} is no configuration of a flow: a subclass of FlowConfig")
-        config = dataclasses.replace(config, flow=kind())
-    words = without(arguments, "--agent.flow")
+        config = dataclasses.replace(config, flow=_slot("flows", found.agent__flow, FlowConfig))
+    if found.agent__images__encoder is not None:
+        if "images" not in fields:
+            raise UserError(f"--agent.images.encoder: {type(config).__name__} sees no images")
+        encoder = _slot("encoders", found.agent__images__encoder, ImageEncoderConfig)
+        images = dataclasses.replace(config.images, encoder=encoder)
+        config = dataclasses.replace(config, images=images)
+    words = without(without(arguments, "--agent.flow"), "--agent.images.encoder")
     if "flow" in fields:
         sizes = {field.name for field in dataclasses.fields(config.flow)} - fields
         words = [_full(word, sizes) for word in words]
     return config, words
+
+
+def _slot(kind: str, name: str, base: type) -> Any:
+    """Return the default configuration of a name: of a flow, or of an image encoder."""
+    found = registry.find(kind, name)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(
+            f"{name} is no configuration of {kind}: it must be a subclass of {base.__name__}"
+        )
+    return found()
 
 
 def _full(word: str, sizes: set[str]) -> str:
@@ -84,8 +99,8 @@ def _full(word: str, sizes: set[str]) -> str:
 def from_file(path: Path) -> list[str]:
     """Return the words that a TOML or YAML file stands for.
 
-    Tables are options with dots, ``[training] steps = 100`` is ``--training.steps 100``; the
-    agent's and the flow's names are ``name`` in their tables.
+    Tables are options with dots, ``[training] steps = 100`` is ``--training.steps 100``; the names
+    of the agent, of its flow and of its image encoder are ``name`` in their tables.
 
     Raises:
         UserError: The file is not there, or no such file.
@@ -103,12 +118,21 @@ def from_file(path: Path) -> list[str]:
     name, task = agent.pop("name", None), values.pop("task", None)
     if name is None:
         raise UserError(f'{path}: there is no agent: [agent] name = "nf-bc"')
-    if isinstance(flow := agent.get("flow"), Mapping):
-        flow = dict(flow)
-        agent["flow"] = flow.pop("name", None)
-        agent |= {f"flow.{key}": value for key, value in flow.items()}
+    agent = _named(agent, "flow")
+    if isinstance(images := agent.get("images"), Mapping):
+        agent["images"] = _named(images, "encoder")
     words = _options("", values) + _options("agent.", agent)
     return [name, *([task] if task else []), *words]
+
+
+def _named(table: Mapping[str, Any], slot: str) -> dict[str, Any]:
+    """Return a table in which what fills a slot is a name, and values with dots."""
+    filled = dict(table)
+    if isinstance(value := filled.get(slot), Mapping):
+        value = dict(value)
+        filled[slot] = value.pop("name", None)
+        filled |= {f"{slot}.{key}": each for key, each in value.items()}
+    return filled
 
 
 def _options(prefix: str, values: Mapping[str, Any]) -> list[str]:

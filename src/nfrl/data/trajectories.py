@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nfrl.data.actions import action_spec
+from nfrl.data.packed import packed_width, unpack
 from nfrl.spec import VECTOR, ArraySpec, Spec
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ class Trajectories:
     """Trajectories laid end to end; each row's action is the one taken at its observation.
 
     Attributes:
-        observations: (rows, d) float32: the arrays of ``spec.observation`` side by side. Where all
-            of them are images it is uint8.
+        observations: (rows, d) float32: the arrays of ``spec.observation`` side by side. Where one
+            of them is an image it is (rows, bytes) uint8: packed rows (:mod:`nfrl.data.packed`).
         actions: (rows, a) float32, in the data's own units.
         ends: (trajectories,) int64, for each trajectory the row after its last.
         spec: What an observation and an action are.
@@ -55,10 +56,8 @@ class Trajectories:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self):
-        pixels = bool(self.spec.observation) and all(
-            array.is_image for array in self.spec.observation.values()
-        )
-        self._set("observations", self.observations, np.uint8 if pixels else np.float32, 2)
+        kind = np.uint8 if self.spec.has_images else np.float32
+        self._set("observations", self.observations, kind, 2)
         self._set("actions", self.actions, np.float32, 2)
         self._set("ends", np.asarray(self.ends).reshape(-1), np.int64, 1)
         rows, count = self.transitions, len(self.ends)
@@ -69,7 +68,11 @@ class Trajectories:
             raise ValueError(f"ends: the last is {last}, but there are {rows} rows")
         if (np.diff(self.ends, prepend=0) < 1).any():
             raise ValueError("ends: they must grow, as every trajectory has a row")
-        self._check_width("observations", sum(a.size for a in self.spec.observation.values()))
+        if self.spec.has_images:
+            self._check_width("observations", packed_width(self.spec))
+            self._check_packed()
+        else:
+            self._check_width("observations", self.spec.width)
         self._check_width("actions", self.spec.action_dim)
         if (self.rewards is None) != (self.masks is None):
             raise ValueError("rewards and masks: one is there, the other is not")
@@ -140,6 +143,16 @@ class Trajectories:
             column -= array.size
         return name
 
+    def _check_packed(self) -> None:
+        """Refuse vectors among packed rows that are not finite."""
+        for name, array in unpack(self.observations, self.spec).items():
+            if self.spec.observation[name].is_image:
+                continue
+            finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            if not finite.all():
+                row = int(np.argmin(finite))
+                raise ValueError(f"{name}: NaN or infinite, first in row {row}")
+
     def _check_width(self, name: str, width: int) -> None:
         found = getattr(self, name).shape[1]
         if found != width:
@@ -180,17 +193,13 @@ class Trajectories:
         return arrays | {"terminals": terminals}
 
     def to_dataset(self) -> "Dataset":
-        """Put them on the device.
-
-        Raises:
-            UserError: An image is among the observations.
-        """
+        """Put them on the device; images stay bytes there."""
         from nfrl.data.dataset import Dataset
 
-        _ = self.spec.observation_dim  # Refuses images, which no agent can see yet.
         names = ("observations", "actions", "terminals", "rewards", "masks")
         arrays = dataclasses.replace(self, extras={}).to_arrays()
-        return Dataset.from_arrays(**{name: arrays[name] for name in names if name in arrays})
+        found = {name: arrays[name] for name in names if name in arrays}
+        return Dataset.from_arrays(**found, packed=self.spec if self.spec.has_images else None)
 
     def with_rewards(self, rewards: NDArray, masks: NDArray) -> "Trajectories":
         """Return these with rewards.

@@ -57,7 +57,7 @@ class DatasetInfo:
             "name": self.name,
             "origin": self.origin,
             "transitions": self.transitions,
-            "observation_dim": self.spec.observation_dim,
+            "observation_dim": self.spec.width,
             "action_dim": self.spec.action_dim,
             "sha256": self.sha256,
         }

@@ -61,7 +61,7 @@ def prepared(task: Task, data: Data, *, rewards: bool = False) -> Data:
         )
     if task.adapt is not None:
         both = np.concatenate([training.actions, validation.actions])
-        spec = dataclasses.replace(data.spec, action=action_spec(both, where=data.uri))
+        spec = dataclasses.replace(training.spec, action=action_spec(both, where=data.uri))
         training = dataclasses.replace(training, spec=spec)
         validation = dataclasses.replace(validation, spec=spec)
     return dataclasses.replace(data, training=training, validation=validation)
@@ -169,11 +169,11 @@ def _checked_against(task: Task, spec: Spec, data: Data) -> Spec:
 
     assert task.environment is not None
     theirs = environment_spec(task.environment, task.observation_keys).spec
-    ours = (spec.observation_dim, spec.action_dim)
-    if ours != (theirs.observation_dim, theirs.action_dim):
+    ours = (spec.width, spec.action_dim)
+    if ours != (theirs.width, theirs.action_dim):
         raise UserError(
             f"{data.uri} has observations of {ours[0]} numbers and actions of {ours[1]}; "
-            f"{task.name} has {theirs.observation_dim} and {theirs.action_dim}"
+            f"{task.name} has {theirs.width} and {theirs.action_dim}"
         )
     actions = np.concatenate([data.training.actions, data.validation.actions])
     bounds = (theirs.action.low, theirs.action.high)

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from nfrl.acting.acting import batched_policy
@@ -107,9 +108,10 @@ def save_samples(folder: RunFolder, agent: Agent, data: Dataset) -> None:
     """Save actions of the policy beside the data's, at a few states of held-out data."""
     rows = np.random.default_rng(0).choice(np.asarray(data.transitions), SAMPLED_STATES)
     goals = np.minimum(rows + 20, np.asarray(data.last)[rows])
-    observations = np.asarray(data.observations)
-    states = np.repeat(observations[rows], SAMPLES_PER_STATE, axis=0)
-    targets = np.repeat(observations[goals], SAMPLES_PER_STATE, axis=0)
+    states, targets = (
+        np.repeat(np.asarray(data.observations[at]), SAMPLES_PER_STATE, axis=0)
+        for at in (jnp.asarray(rows), jnp.asarray(goals))
+    )
     count = len(states)
     actions = batched_policy(agent)(states, targets, np.arange(count), np.zeros(count, np.int64))
     arrays = {
@@ -158,7 +160,7 @@ def describe_result(
         curve=tuple(folder.read_curve()),
         sample_ms=None
         if agent is None
-        else round(sampling_milliseconds(agent, data.spec.observation_dim), 3),
+        else round(sampling_milliseconds(agent, data.spec.width), 3),
     )
 
 

@@ -60,8 +60,8 @@ def functions_of(agent: Agent, spec: Spec) -> Functions:
     can = agent.capabilities
     history = () if can.history is None else (can.history,)
     planned = () if can.predicted is None else (can.predicted,)
-    observation = Port("observation", (*history, spec.observation_dim))
-    goal = (Port("goal", (spec.observation_dim,)),) if can.goals else ()
+    observation = Port("observation", (*history, spec.width))
+    goal = (Port("goal", (spec.width,)),) if can.goals else ()
     action = Port("action", (*planned, spec.action_dim))
     meaning = _meaning(agent, spec)
 

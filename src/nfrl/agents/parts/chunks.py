@@ -1,11 +1,14 @@
 """What the agents share that imitate chunks of actions from histories of observations."""
 
+import dataclasses
+from functools import partial
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfrl.agents.wrappers.images import ImageOptions, build_with_images
 from nfrl.agents.wrappers.units import build_in_units
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizers
@@ -14,13 +17,17 @@ from nfrl.interfaces.agent import Agent, Capabilities, ChunkShape
 from nfrl.spec import Spec
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ChunkImitator:
     """What their configurations have in common: a field ``chunks``, and how they are built.
 
     A configuration adds ``build_algorithm(key, observation_dim, action_dim, steps, normalizers)``.
     """
 
-    chunks: ChunkShape
+    chunks: ChunkShape = ChunkShape()
+    """History, prediction and execution."""
+    images: ImageOptions = ImageOptions()
+    """How it sees images, where there are any."""
     likelihood: ClassVar[bool] = False
 
     @property
@@ -37,7 +44,8 @@ class ChunkImitator:
         self, key: PRNGKeyArray, spec: Spec, steps: int, data: Dataset | None = None
     ) -> Agent:
         """Build an untrained agent; see :class:`nfrl.interfaces.agent.AgentConfig`."""
-        return build_in_units(self._build_unit, key, spec, steps, data)
+        build = partial(build_with_images, self._build_unit, self.images)
+        return build_in_units(build, key, spec, steps, data)
 
     def _build_unit(self, key: PRNGKeyArray, spec: Spec, steps: int, data: Dataset | None) -> Agent:
         sizes = (spec.observation_dim, spec.action_dim)

@@ -143,4 +143,8 @@ def mean_metrics(metrics: dict[str, Array]) -> dict[str, Array]:
 
 def without_optimizer(agent: Agent) -> Agent:
     """Return an agent that can act and be scored, but holds no optimiser's state."""
-    return eqx.tree_at(lambda a: a.optimizer_state, agent, None, is_leaf=lambda x: x is None)
+
+    def held(agent: Any) -> list[Any]:
+        return jax.tree.leaves(agent.optimizer_state)
+
+    return eqx.tree_at(held, agent, [None] * len(held(agent)))

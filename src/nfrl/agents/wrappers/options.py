@@ -4,12 +4,14 @@ On the command line they are flags of every agent that has them: ``--agent.chunk
 """
 
 import dataclasses
+from functools import partial
 from typing import Any, ClassVar
 
 from jaxtyping import PRNGKeyArray
 
 from nfrl.agents.parts.checks import check_positive
 from nfrl.agents.wrappers.chunked import Chunk
+from nfrl.agents.wrappers.images import ImageOptions, build_with_images
 from nfrl.agents.wrappers.partial_goals import ShowGoals
 from nfrl.agents.wrappers.standardized import Standardize
 from nfrl.agents.wrappers.units import build_in_units
@@ -36,6 +38,8 @@ class AgentOptions:
     """How many of them are executed before the next are chosen; all unless told. Fewer correct a
     chunk's errors sooner, at the price of choosing more often. Going on online, actions that are
     learned from are executed in whole chunks."""
+    images: ImageOptions = ImageOptions()
+    """How it sees images, where there are any."""
 
     algorithm: ClassVar[Capabilities] = Capabilities()
 
@@ -70,7 +74,8 @@ class AgentOptions:
         self, key: PRNGKeyArray, spec: Spec, steps: int, data: Dataset | None = None
     ) -> Agent:
         """Build an untrained agent; see :class:`nfrl.interfaces.agent.AgentConfig`."""
-        return build_in_units(self.wrapped.build, key, spec, steps, data)
+        build = partial(build_with_images, self.wrapped.build, self.images)
+        return build_in_units(build, key, spec, steps, data)
 
     def build_algorithm(
         self, key: PRNGKeyArray, observation_dim: int, action_dim: int, steps: int

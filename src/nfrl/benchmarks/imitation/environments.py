@@ -11,6 +11,7 @@ import gymnasium
 
 ENTRY_POINTS = {
     "nfrl/PushT-v0": "nfrl.benchmarks.imitation.pusht:PushT",
+    "nfrl/PushTPixels-v0": "nfrl.benchmarks.imitation.pusht_pixels:PushTPixels",
     "nfrl/TwoBlocks-v0": "nfrl.benchmarks.imitation.two_blocks:TwoBlocks",
     "nfrl/Kitchen-v0": "nfrl.benchmarks.imitation.kitchen:Kitchen",
     "nfrl/MultimodalAnt-v0": "nfrl.benchmarks.imitation.multimodal_ant:MultimodalAnt",

@@ -24,7 +24,9 @@ def _task(
     measure: str,
     adapt: str | None = None,
     variants: Mapping[str, Mapping[str, float]] | None = None,
-    **published: float,
+    dataset: str = "",
+    tags: tuple[str, ...] = ("paper",),
+    published: Mapping[str, float] | None = None,
 ) -> Task:
     return Task(
         name=name,
@@ -36,8 +38,9 @@ def _task(
         adapt=adapt,
         scored_by="score",
         measure=measure,
-        tags=("paper",),
-        published=published,
+        dataset=dataset,
+        tags=tags,
+        published=published or {},
         published_variants=variants or {},
     )
 
@@ -55,7 +58,17 @@ TASKS = MappingProxyType(
                 "share of the mark covered",
                 adapt="nfrl.benchmarks.imitation.pusht:adapt",
                 variants={"nf-bc": NF_BC_ABLATIONS},
-                **{"nf-bc": 0.827},
+                published={"nf-bc": 0.827},
+            ),
+            # Its demonstrations as they are seen: for agents with image encoders.
+            _task(
+                "pusht-pixels",
+                "nfrl/PushTPixels-v0",
+                300,
+                "share of the mark covered",
+                adapt="nfrl.benchmarks.imitation.pusht_pixels:adapt_to_pixels",
+                dataset="pusht",
+                tags=("pixels",),
             ),
             _task("two-blocks", "nfrl/TwoBlocks-v0", 300, "blocks placed / 2"),
             _task("multimodal-ant", "nfrl/MultimodalAnt-v0", 600, "targets reached / 4"),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nfrl.data.actions import action_spec
 from nfrl.data.errors import DataError
+from nfrl.data.packed import pack
 from nfrl.data.trajectories import Trajectories
 from nfrl.errors import UserError
 from nfrl.spec import ArraySpec, Spec
@@ -120,13 +121,13 @@ def choose_keys(
         kinds: What there is.
         selection: What was asked for; that is taken as it is.
         defaults: What else is taken, if they are vectors of numbers. Pictures among them are
-            passed over.
+            passed over, unless there is nothing else.
 
     Returns:
         The keys, and a note for what was passed over.
 
     Raises:
-        DataError: A key is not there, or there is nothing but pictures.
+        DataError: A key is not there, or there is nothing of numbers.
     """
     if selection.observation_keys:
         for key in selection.observation_keys:
@@ -136,11 +137,7 @@ def choose_keys(
     pictures = [key for key in keys if is_picture(*_find(path, kinds, key))]
     vectors = [key for key in keys if key not in pictures]
     if not vectors and pictures:
-        raise DataError(
-            f"{path}: the observation {', '.join(pictures)} is an image "
-            f"{_find(path, kinds, pictures[0])[0]}, and there is no vector beside it; agents see "
-            "vectors: add some to the data, and name them with --observation-keys"
-        )
+        return tuple(pictures), ()
     if not vectors:
         have = ", ".join(sorted(kinds)) or "nothing"
         raise DataError(f"{path}: there is no vector of numbers to observe (there is {have})")
@@ -149,7 +146,10 @@ def choose_keys(
 
 def passed_over_images(names: Sequence[str]) -> tuple[str, ...]:
     """Return the note that pictures were passed over, if there were any."""
-    return (f"the images {', '.join(names)} were passed over",) if names else ()
+    if not names:
+        return ()
+    them = ", ".join(names)
+    return (f"the images {them} were passed over: name them with --observation-keys to see them",)
 
 
 def columns_needed(keys: Iterable[str]) -> set[str]:
@@ -172,7 +172,7 @@ def lay_out(
         rename: What a key is called in the spec, where it is called otherwise.
 
     Returns:
-        (rows, d) float32, or uint8 where all are images; and the spec of each key.
+        (rows, d) float32, or packed rows where one is an image; and the spec of each key.
 
     Raises:
         DataError: A name is not there, or it is a picture of another type than uint8.
@@ -184,6 +184,7 @@ def lay_out(
         shape = array.shape[1:]
         if array.dtype.kind not in "fiub":
             raise DataError(f"{path}: {name}: values of type {array.dtype} are not numbers")
+        array = as_bytes(array)
         spec = ArraySpec(shape, "uint8" if array.dtype == np.uint8 else "float32")
         if is_picture(shape, array.dtype) and not spec.is_image:
             raise DataError(
@@ -200,10 +201,19 @@ def lay_out(
             raise DataError(f"{path}: {key} holds no columns")
         parts.append(flat)
         specs[(rename or {}).get(key, key)] = spec
-    dtype = np.uint8 if all(spec.is_image for spec in specs.values()) else np.float32
+    if any(spec.is_image for spec in specs.values()):
+        return pack(parts), specs
     with np.errstate(over="ignore"):
-        parts = [part.astype(dtype, copy=False) for part in parts]
+        parts = [part.astype(np.float32, copy=False) for part in parts]
     return (np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]), specs
+
+
+def as_bytes(array: NDArray) -> NDArray:
+    """Return pictures that were stored as floats from 0 to 255, as Diffusion Policy's, as bytes."""
+    if array.ndim != 4 or array.dtype.kind != "f" or array.shape[-1] not in (1, 3, 4):
+        return array
+    low, high = float(array.min()), float(array.max())
+    return array.round().astype(np.uint8) if low >= 0 and 1 < high <= 255 else array
 
 
 def numbers_of_actions(path: Path, name: str, array: NDArray) -> NDArray[np.float32]:
