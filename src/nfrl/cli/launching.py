@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -11,16 +11,17 @@ from nfrl.cli.words import early
 from nfrl.errors import UserError
 
 LauncherT = TypeVar("LauncherT")
+LauncherName = Annotated[str, tyro.conf.arg(name="launcher")]
 
 DEFAULT = "local"
 _METHODS = ("lanes", "cores", "open")
 
 
 def parse(kind: Any, words: Sequence[str], prog: str) -> Any:
-    """Parse words into options of a kind that is generic in its launcher, a field ``options``.
+    """Parse words into options, of which a field ``launcher`` is the launcher.
 
     Args:
-        kind: A dataclass with the fields ``launcher``, its name, and ``options``, the launcher.
+        kind: A dataclass that is generic in the kind of its launcher, with ``launcher_name``, too.
         words: The words; those that are options of the launcher stand among the others.
         prog: The command, for its help.
 
@@ -56,10 +57,12 @@ def _find(name: str) -> type:
 
 def _refuse_options_of_others(name: str, launcher: type, words: Sequence[str]) -> None:
     given = {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")}
+    others: dict[str, list[str]] = {}
     for other, kind in registry.entries("launchers"):
-        for flag in _flags(kind) - _flags(launcher):
-            if flag in given:
-                raise UserError(f"{flag} is an option of --launcher {other}, not of {name}")
+        for flag in given & (_flags(kind) - _flags(launcher)):
+            others.setdefault(flag, []).append(other)
+    for flag, kinds in others.items():
+        raise UserError(f"{flag} is for --launcher {' and '.join(kinds)}, not for {name}")
 
 
 def _flags(launcher: type) -> set[str]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nfrl.cli.finishing import describe
-from nfrl.cli.launching import DEFAULT, LauncherT, check_jobs, parse
+from nfrl.cli.launching import DEFAULT, LauncherName, LauncherT, check_jobs, parse
 from nfrl.cli.train import Plan, plan
 from nfrl.errors import UserError, unknown_name
 from nfrl.launch.jobs import Job, find_suite, known_suites, read_suite
@@ -43,9 +43,9 @@ class RunOptions(Generic[LauncherT]):
 
     suite: Annotated[str, tyro.conf.Positional]
     """Its name, or its file."""
-    options: LauncherT
-    """Those of the launcher."""
-    launcher: str = DEFAULT
+    launcher: LauncherT
+    """Each launcher has its own."""
+    launcher_name: LauncherName = DEFAULT
     """Where runs go: local, for this machine; ray or slurm, for a cluster (docs/cluster.md); or
     package.module:Class. Each has options of its own: --launcher slurm --help lists them."""
     jobs: int | None = None
@@ -94,7 +94,7 @@ def run(arguments: Sequence[str]) -> None:
             options.suite,
             jobs,
             options.runs,
-            launcher=options.options,
+            launcher=options.launcher,
             lanes=options.jobs,
             record=options.record,
             track=options.track,

@@ -4,9 +4,10 @@ Optuna suggests the values and decides who goes on: asynchronous successive halv
 that have come so far, the best third (say) trains on. No trial waits for others.
 """
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,8 @@ class Trial:
 
     number: int
     state: str
-    """``finished``; ``stopped``, since others were better; ``failed``; or ``unfinished``: the budget
-    was spent."""
+    """``finished``; ``stopped``: others were better; ``failed``; or ``unfinished``: it goes on with
+    a larger budget."""
     values: Mapping[str, Value]
     step: int
     """The step of its last evaluation; 0 if it has none."""
@@ -109,35 +110,36 @@ def tune(
     study = _Study(folder, rules, run_of, seed)
     running: list[_Running] = []
     failures = 0
-    try:
-        with (
-            launcher.open(lanes) as start,
-            progress("tuning", budget, "updates", done=study.used()) as update,
-        ):
-            try:
-                while True:
-                    # Less than up to the first decision is not worth a trial.
-                    while len(running) < lanes and budget - study.used() >= rules.every:
-                        trial = study.take(most)
-                        if trial is None:
-                            break
-                        running.append(_Running(trial, start([trial.run.command])[0]))
-                    if not running or study.used() >= budget:
+    with (
+        contextlib.ExitStack() as at_the_end,
+        launcher.open(lanes) as start,
+        progress("tuning", budget, "updates", done=study.used()) as update,
+    ):
+        at_the_end.callback(study.write)
+        try:
+            while True:
+                # Less than up to the first decision is not worth a trial.
+                while len(running) < lanes and budget - study.used() >= rules.every:
+                    taken = study.take(most)
+                    if taken is None:
                         break
-                    wait_for_one([each.running for each in running], seconds=1.0)
-                    for each in list(running):
-                        if each.follow():
-                            running.remove(each)
-                            study.write()
-                            failures = failures + 1 if each.failed else 0
-                    update(min(study.used(), budget), study.describe())
+                    trial, run = taken
+                    running.append(_Running(study, trial, run, start([run.command])[0]))
+                if not running or study.used() >= budget:
+                    break
+                wait_for_one([each.running for each in running], seconds=1.0)
+                for each in [each for each in running if each.follow()]:
+                    running.remove(each)
+                    study.end(each.trial.number)
+                    failures = failures + 1 if each.failed else 0
                     if failures == FAILURES:
-                        log = each.trial.run.command.log
-                        raise UserError(f"{failures} trials in a row failed; the last: see {log}")
-            finally:
-                interrupt_all([each.running for each in running])
-    finally:
-        study.write()
+                        raise UserError(
+                            f"{failures} trials in a row failed; the last: see "
+                            f"{each.run.command.log}"
+                        )
+                update(min(study.used(), budget), study.describe())
+        finally:
+            interrupt_all([each.running for each in running])
     return study.trials()
 
 
@@ -147,44 +149,34 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
     return max(scored, key=lambda trial: (trial.step, trial.score), default=None)
 
 
-class _Taken:
-    """A trial of Optuna's, and its run."""
-
-    def __init__(self, study: Any, trial: Any, run: Run):
-        self.study, self.trial, self.run = study, trial, run
-
-
 class _Running:
     """A trial that was handed out."""
 
-    def __init__(self, trial: _Taken, running: Running):
-        self.trial, self.running = trial, running
+    def __init__(self, study: "_Study", trial: Any, run: Run, running: Running):
+        self.trial, self.run, self.running = trial, run, running
         self.failed = False
-        self._stopped = False
+        self._study, self._stopped = study, False
+        self._step = study.last_step(trial)
 
     def follow(self) -> bool:
-        """Tell Optuna what is new, stop the trial if it says so, and return whether it has ended."""
+        """Tell Optuna what is new, stop the trial if it says so; return whether it has ended."""
         # Asked first, so that of one that has ended everything is read.
         status = self.running.poll()
-        trial, study = self.trial.trial, self.trial.study
-        for step, score in self.trial.run.curve().items():
-            if self._stopped or step <= max(_reported(trial), default=0):
-                continue
-            trial.report(score, step)
-            if trial.should_prune() and status is None:
-                study.tell(trial, state=_states().PRUNED)
-                self._stopped = True
-                self.running.interrupt()
-        if status is None:
-            return False
-        if not self._stopped:
-            reported = _reported(trial)
-            self.failed = status != 0 or not reported
-            if self.failed:
-                study.tell(trial, state=_states().FAIL)
-            else:
-                study.tell(trial, reported[max(reported)])
-        return True
+        for step, score in self.run.curve().items():
+            if step > self._step and not self._stopped:
+                self.trial.report(score, step)
+                self._step = step
+                if self.trial.should_prune() and status is None:
+                    self._study.tell(self.trial, "PRUNED")
+                    self._stopped = True
+                    self.running.interrupt()
+        if status is not None and not self._stopped:
+            self.failed = status != 0 or self._step == 0
+            self._study.tell(self.trial, "FAIL" if self.failed else "COMPLETE")
+        return status is not None
+
+
+_STATES = {"COMPLETE": "finished", "PRUNED": "stopped", "FAIL": "failed"}
 
 
 class _Study:
@@ -213,21 +205,23 @@ class _Study:
             ),
             load_if_exists=True,
         )
+        self._check(rules)
         before = self._study.get_trials(deepcopy=False)
-        # A sampler begins anew with the command. The same seed would suggest the same again.
+        # A sampler begins anew with each command. With the same seed it would suggest the same.
         self._study.sampler = optuna.samplers.TPESampler(
             seed=seed + len(before), constant_liar=True
         )
-        self._check(rules)
         self._runs = {each.number: run_of(each.number, each.params) for each in before}
-        self._ended: dict[int, int] = {}
-        self._unfinished: Iterator[Any] = iter(
-            [
-                optuna.trial.Trial(self._study, each._trial_id)
-                for each in before
-                if not each.state.is_finished()
-            ]
-        )
+        self._ended = {
+            each.number: self._runs[each.number].updates
+            for each in before
+            if each.state.is_finished()
+        }
+        self._unfinished = [
+            optuna.trial.Trial(self._study, each._trial_id)
+            for each in before
+            if not each.state.is_finished()
+        ]
 
     def _check(self, rules: Rules) -> None:
         """Refuse to go on with other rules than the folder's."""
@@ -241,25 +235,45 @@ class _Study:
             )
         self._study.set_user_attr("rules", own)
 
-    def take(self, most: int | None) -> _Taken | None:
-        """Return the next trial to run: an unfinished one, or a new one; None if there are none."""
-        trial = next(self._unfinished, None)
-        if trial is None:
-            if most is not None and len(self._runs) >= most:
-                return None
+    def take(self, most: int | None) -> tuple[Any, Run] | None:
+        """Return the next trial to run, an unfinished one or a new one; None if there is none."""
+        if self._unfinished:
+            trial = self._unfinished.pop(0)
+        elif most is not None and len(self._runs) >= most:
+            return None
+        else:
             trial = self._study.ask()
             values = {name: each.suggest(name, trial) for name, each in self._rules.search.items()}
             self._runs[trial.number] = self._run_of(trial.number, values)
-        return _Taken(self._study, trial, self._runs[trial.number])
+        return trial, self._runs[trial.number]
+
+    def tell(self, trial: Any, state: str) -> None:
+        """Tell Optuna how a trial ended: COMPLETE, with its last score, PRUNED or FAIL."""
+        from optuna.trial import TrialState
+
+        scores = self._frozen(trial).intermediate_values
+        score = scores[max(scores)] if state == "COMPLETE" else None
+        self._study.tell(trial, score, state=TrialState[state])
+
+    def last_step(self, trial: Any) -> int:
+        """Return the step of the last score that Optuna was told of a trial; 0 for none."""
+        return max(self._frozen(trial).intermediate_values, default=0)
+
+    def _frozen(self, trial: Any) -> Any:
+        return self._study.get_trials(deepcopy=False)[trial.number]
+
+    def end(self, number: int) -> None:
+        """Take it that the run of a trial has ended."""
+        self._ended[number] = self._runs[number].updates
+        self.write()
 
     def used(self) -> int:
         """Count the updates of all trials."""
         return sum(map(self._updates, self._runs))
 
     def _updates(self, number: int) -> int:
-        if number not in self._ended:
-            return self._runs[number].updates
-        return self._ended[number]
+        ended = self._ended.get(number)
+        return self._runs[number].updates if ended is None else ended
 
     def describe(self) -> str:
         """Say in a few words how far it is."""
@@ -270,18 +284,13 @@ class _Study:
 
     def trials(self) -> list[Trial]:
         """Return what came out of each trial so far."""
-        return [
-            Trial(
-                each.number,
-                {"COMPLETE": "finished", "PRUNED": "stopped", "FAIL": "failed"}.get(
-                    each.state.name, "unfinished"
-                ),
-                each.params,
-                step := max(each.intermediate_values, default=0),
-                each.intermediate_values.get(step),
-            )
-            for each in self._study.get_trials(deepcopy=False)
-        ]
+        found = []
+        for each in self._study.get_trials(deepcopy=False):
+            scores = each.intermediate_values
+            step = max(scores, default=0)
+            state = _STATES.get(each.state.name, "unfinished")
+            found.append(Trial(each.number, state, each.params, step, scores.get(step)))
+        return found
 
     def write(self) -> None:
         """Write trials.jsonl."""
@@ -290,13 +299,3 @@ class _Study:
             for each in self.trials()
         ]
         write_bytes(self._folder / "trials.jsonl", "".join(lines).encode())
-
-
-def _reported(trial: Any) -> dict[int, float]:
-    return trial.storage.get_trial(trial._trial_id).intermediate_values
-
-
-def _states() -> Any:
-    from optuna.trial import TrialState
-
-    return TrialState
