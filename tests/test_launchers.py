@@ -1,9 +1,9 @@
 """Runs on a cluster: their machines may be lost, and they go on, with the same bits."""
 
 import dataclasses
+import importlib.util
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -14,13 +14,10 @@ from typing import ClassVar
 
 import pytest
 
-from nfrl import registry
 from nfrl.cli import suite
 from nfrl.cli.main import main
 from nfrl.launch.launcher import Command
-from nfrl.launch.local import LocalLauncher, Process
-from nfrl.launch.queue import work_through
-from nfrl.launch.ray_cluster import RayLauncher
+from nfrl.launch.local import LocalLauncher
 from nfrl.launch.slurm import SlurmLauncher
 from nfrl.runs import checkpoints
 from nfrl.runs.records import load_records
@@ -155,3 +152,163 @@ def test_a_run_whose_node_is_killed_goes_on_elsewhere_with_the_same_bits(
     assert last_checkpoint(runs) == uninterrupted
     log = run_folder(runs).with_suffix(".log").read_text()
     assert log.count("trained for 1500 steps") == 1
+
+
+def test_a_suite_that_is_stopped_stops_its_ray_tasks_and_they_save(
+    cluster, tmp_path, point_file, capsys, monkeypatch
+):
+    """When the minutes are over; Ctrl-C takes the same way."""
+    runs = tmp_path / "runs"
+    path = listed(tmp_path, point_file, seeds=(0, 1))  # one node is left: the second run waits
+    path.write_text(path.read_text().replace("--steps 1500", "--steps 1000000"))
+
+    def clock():
+        return time.monotonic() + 3600 * bool(saved(runs))
+
+    monkeypatch.setattr(suite, "time", SimpleNamespace(monotonic=clock))
+    words = ["suite", "run", str(path), "--runs", str(runs), "--minutes", "30"]
+    assert main([*words, "--launcher", "ray", "--address", cluster.address]) == 0
+    told = capsys.readouterr().out
+    assert "30 minutes are over: 0 of 2 runs are finished" in told, told
+    assert "interrupted; go on with" in run_folder(runs).with_suffix(".log").read_text()
+    assert not run_folder(runs, seed=1).exists()
+    assert not processes("nfrl.cli.main", str(runs), "train")
+
+
+# Slurm
+
+
+def test_a_job_that_must_make_way_goes_on_with_the_same_bits(
+    tmp_path, point_file, uninterrupted, monkeypatch
+):
+    """With submitit's own stand-in for Slurm, which treats processes as jobs."""
+    pytest.importorskip("submitit")
+    monkeypatch.chdir(tmp_path)
+    runs, record = tmp_path / "runs", tmp_path / "records.jsonl"
+    path = listed(tmp_path, point_file)
+    seen = {}
+
+    def make_way():
+        """Tell the job what Slurm would."""
+        wait_until(lambda: saved(runs))
+        (run,) = processes("nfrl.cli.main", str(runs), "--seeds 0")
+        os.kill(parent(run), signal.SIGUSR2)
+        wait_until(lambda: not is_alive(run), seconds=60)
+        seen["step"] = max(saved(runs))
+
+    words = ["suite", "run", str(path), "--runs", str(runs), "--record", str(record)]
+    with meanwhile(make_way):
+        assert main([*words, "--launcher", "slurm", "--cluster", "local"]) == 0
+    assert seen["step"] < 1500
+    assert [each.seed for each in load_records([record])] == [0]
+    assert last_checkpoint(runs) == uninterrupted
+    log = run_folder(runs).with_suffix(".log").read_text()
+    assert "interrupted; go on with" in log
+    assert log.count("trained for 1500 steps") == 1
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("--partition gpu", "--partition is for --launcher slurm, not for local"),
+        ("--launcher ray --time-min 9", "--time-min is for --launcher slurm, not for ray"),
+        ("--cpus=2", "--cpus is for --launcher ray and slurm, not for local"),
+        ("--launcher slurm --address auto", "--address is for --launcher ray, not for slurm"),
+        ("--launcher slrum", "unknown launcher 'slrum'; did you mean slurm"),
+        ("--launcher nfrl.launch.jobs:Job", "nfrl.launch.jobs:Job is no launcher: it has no"),
+        ("--launcher slurm --cpus 0", "cpus must be at least 1"),
+        ("--launcher ray --memory-gb -1", "memory-gb must not be negative"),
+        ("--launcher ray --jobs 0", "jobs must be at least 1"),
+    ],
+)
+def test_a_wrong_option_is_answered_in_a_line(words, error, capsys):
+    assert main(["suite", "run", "gcbc", *words.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"nfrl: {error}")
+
+
+@pytest.mark.parametrize(("launcher", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_what_must_be_installed_is_said(launcher, package, monkeypatch, capsys):
+    known = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == package else known(name)
+    )
+    assert main(["suite", "run", "gcbc", "--launcher", launcher]) == 2
+    assert capsys.readouterr().err == (
+        f"nfrl: nfrl suite needs the package {package}: pip install 'nfrl[cluster]'\n"
+    )
+
+
+def test_what_slurm_is_asked_for(tmp_path, monkeypatch):
+    """Slurm's own commands are stood in for: sbatch keeps what it is given."""
+    pytest.importorskip("submitit")
+    monkeypatch.chdir(tmp_path)
+    for name, text in {
+        "srun": "exit 0",
+        "sbatch": f'cp "$1" {tmp_path}/script; echo Submitted batch job 7',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    launcher = SlurmLauncher(cpus=2, gpus=1, memory_gb=6, time_min=90, partition="gpu")
+    commands = [Command(("true",), tmp_path / f"{i}.log") for i in range(3)]
+    with launcher.open(lanes=2) as start:
+        assert len(start(commands)) == 3
+    script = (tmp_path / "script").read_text()
+    for line in (
+        *("cpus-per-task=2", "gpus-per-node=1", "mem=6GB", "time=90", "partition=gpu"),
+        "array=0-2%2",
+    ):
+        assert f"#SBATCH --{line}\n" in script
+    assert "account" not in script
+
+
+def test_where_there_is_no_cluster_it_is_said_in_a_line(tmp_path, point_file, capsys):
+    path = listed(tmp_path, point_file)
+    words = ["suite", "run", str(path), "--runs", str(tmp_path / "runs"), "--launcher"]
+    assert main([*words, "slurm"]) == 2
+    assert "there is no Slurm here" in capsys.readouterr().err
+
+
+# A launcher of one's own
+
+
+@dataclasses.dataclass(frozen=True)
+class Careful:
+    """Runs commands here, after a word."""
+
+    at_once: ClassVar[int] = 1
+    word: str = "go"
+
+    def lanes(self):
+        return 1
+
+    def cores(self, lanes):
+        return 1
+
+    @contextmanager
+    def open(self, lanes):
+        with LocalLauncher().open(lanes) as start:
+
+            def begin(commands):
+                for command in commands:
+                    print(self.word, Path(command.log).name)
+                return start(commands)
+
+            yield begin
+
+
+def test_a_launcher_of_ones_own_is_named_and_brings_its_flags(
+    tmp_path, point_file, capsys, monkeypatch
+):
+    ended = (sys.executable, "-c", "raise SystemExit(1)")
+    monkeypatch.setattr(suite, "_command", lambda *given: ended)
+    path = listed(tmp_path, point_file)
+    words = ["suite", "run", str(path), "--runs", str(tmp_path / "runs")]
+    assert main([*words, "--launcher", f"{__name__}:Careful", "--word", "slowly"]) == 2
+    told = capsys.readouterr()
+    assert "slowly seed-0.log" in told.out
+    assert "1 runs did not finish" in told.err

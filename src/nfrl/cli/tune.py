@@ -16,6 +16,7 @@ from nfrl.cli.launching import DEFAULT, LauncherName, LauncherT, check_jobs, par
 from nfrl.cli.train import Plan, plan
 from nfrl.cli.words import options_of
 from nfrl.errors import UserError
+from nfrl.experiment.config import file_name
 from nfrl.launch.launcher import Command
 from nfrl.task import Task
 from nfrl.training.offline import OfflineTraining
@@ -73,7 +74,8 @@ def run(arguments: Sequence[str]) -> None:
     base = plan(shared)
     note = _refuse_what_is_scored(base.experiment.task)
     rules = _rules(options, search, shared, base)
-    folder = options.folder or Path("tuning") / options.task / options.agent
+    names = map(file_name, (base.experiment.task.name, options.agent))
+    folder = options.folder or Path("tuning", *names)
     runs = _Runs(rules, folder, options.launcher.cores(options.jobs or 1))
     runs.of(0, {name: each.first for name, each in search.items()})  # refuses what cannot be
     if note:

@@ -89,7 +89,7 @@ class SlurmLauncher:
                 self.submitit, cluster=self.cluster, slurm_max_num_timeout=self.retries
             )
         except RuntimeError as error:
-            raise UserError(f"there is no Slurm here ({error}): sbatch must be found") from error
+            raise UserError(f"there is no Slurm here: {error}") from error
         executor.update_parameters(
             name="nfrl",
             timeout_min=self.time_min,
