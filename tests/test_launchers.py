@@ -1,8 +1,8 @@
 """Runs on a cluster: their machines may be lost, and they go on, with the same bits."""
 
-import dataclasses
 import importlib.util
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -10,14 +10,13 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
 
+import pages
 import pytest
 
 from nfrl.cli import suite
 from nfrl.cli.main import main
 from nfrl.launch.launcher import Command
-from nfrl.launch.local import LocalLauncher
 from nfrl.launch.slurm import SlurmLauncher
 from nfrl.runs import checkpoints
 from nfrl.runs.records import load_records
@@ -159,7 +158,7 @@ def test_a_suite_that_is_stopped_stops_its_ray_tasks_and_they_save(
 ):
     """When the minutes are over; Ctrl-C takes the same way."""
     runs = tmp_path / "runs"
-    path = listed(tmp_path, point_file, seeds=(0, 1))  # one node is left: the second run waits
+    path = listed(tmp_path, point_file, seeds=(0, 1, 2))  # on two nodes at most: one waits
     path.write_text(path.read_text().replace("--steps 1500", "--steps 1000000"))
 
     def clock():
@@ -169,9 +168,9 @@ def test_a_suite_that_is_stopped_stops_its_ray_tasks_and_they_save(
     words = ["suite", "run", str(path), "--runs", str(runs), "--minutes", "30"]
     assert main([*words, "--launcher", "ray", "--address", cluster.address]) == 0
     told = capsys.readouterr().out
-    assert "30 minutes are over: 0 of 2 runs are finished" in told, told
+    assert "30 minutes are over: 0 of 3 runs are finished" in told
     assert "interrupted; go on with" in run_folder(runs).with_suffix(".log").read_text()
-    assert not run_folder(runs, seed=1).exists()
+    assert not run_folder(runs, seed=2).exists()
     assert not processes("nfrl.cli.main", str(runs), "train")
 
 
@@ -273,42 +272,42 @@ def test_where_there_is_no_cluster_it_is_said_in_a_line(tmp_path, point_file, ca
     assert "there is no Slurm here" in capsys.readouterr().err
 
 
-# A launcher of one's own
+# The page
 
 
-@dataclasses.dataclass(frozen=True)
-class Careful:
-    """Runs commands here, after a word."""
-
-    at_once: ClassVar[int] = 1
-    word: str = "go"
-
-    def lanes(self):
-        return 1
-
-    def cores(self, lanes):
-        return 1
-
-    @contextmanager
-    def open(self, lanes):
-        with LocalLauncher().open(lanes) as start:
-
-            def begin(commands):
-                for command in commands:
-                    print(self.word, Path(command.log).name)
-                return start(commands)
-
-            yield begin
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """The files of docs/cluster.md in a folder, which is the working one."""
+    monkeypatch.chdir(tmp_path)
+    text = pages.page("cluster.md")
+    pages.write_files(text, tmp_path)
+    with pages.importable(tmp_path):
+        yield text
 
 
-def test_a_launcher_of_ones_own_is_named_and_brings_its_flags(
-    tmp_path, point_file, capsys, monkeypatch
-):
-    ended = (sys.executable, "-c", "raise SystemExit(1)")
-    monkeypatch.setattr(suite, "_command", lambda *given: ended)
-    path = listed(tmp_path, point_file)
-    words = ["suite", "run", str(path), "--runs", str(tmp_path / "runs")]
-    assert main([*words, "--launcher", f"{__name__}:Careful", "--word", "slowly"]) == 2
+def commands_of(text, word):
+    lines = (line for block in pages.blocks(text, "sh") for line in block.splitlines())
+    return [shlex.split(line)[1:] for line in lines if line.startswith(f"nfrl {word}")]
+
+
+def test_every_command_of_the_page_can_be_given(page, monkeypatch, capsys):
+    given = []
+    monkeypatch.setattr(suite, "work", lambda *words, **options: given.append(options["launcher"]))
+    for words in commands_of(page, "suite run"):
+        assert main(words) == 0
+    assert {type(each).__name__ for each in given} == {
+        *("LocalLauncher", "RayLauncher", "SlurmLauncher", "Told")
+    }
+    assert [main(words) for words in commands_of(page, "suite status")] == [0]
+    assert capsys.readouterr().out.count("waiting") == 4
+
+
+def test_the_launcher_of_the_page_hands_out_commands(page, tmp_path, capsys, monkeypatch):
+    failing = (sys.executable, "-c", "raise SystemExit(1)")
+    monkeypatch.setattr(suite, "_command", lambda *given: failing)
+    (words,) = (words for words in commands_of(page, "suite run") if "my_cluster:Told" in words)
+    monkeypatch.setattr("nfrl.cli.train.make_data", lambda task, options: None)
+    assert main(words) == 2
     told = capsys.readouterr()
-    assert "slowly seed-0.log" in told.out
-    assert "1 runs did not finish" in told.err
+    assert told.out.count("starts runs/cube-single-play-v0/") == 4
+    assert "4 runs did not finish" in told.err

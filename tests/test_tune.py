@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
+import pages
 import pytest
 
 from nfrl.cli.main import main
@@ -15,7 +16,7 @@ from nfrl.errors import UserError
 from nfrl.launch.launcher import Command
 from nfrl.runs.folder import RunFolder
 from nfrl.tuning.search import Choice, Range, read_search
-from nfrl.tuning.tune import Rules, Run, best_of, tune
+from nfrl.tuning.tune import Rules, Run, Trial, best_of, tune
 
 # What is searched
 
@@ -187,3 +188,65 @@ def test_what_cannot_be_tuned_is_said_in_a_line(words, error, capsys, tmp_path, 
     (line,) = capsys.readouterr().err.splitlines()
     assert error in line
     assert not list(tmp_path.iterdir())
+
+
+def test_every_command_of_the_page_can_be_given(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = pages.page("tune.md")
+    pages.write_files(text, tmp_path)
+    blocks = [block.replace("\\\n", " ") for block in pages.blocks(text, "sh")]
+    commands = [shlex.split(block)[1:] for block in blocks if block.startswith("nfrl tune")]
+    assert len(commands) == 2
+    best = Trial(3, "finished", {"agent.discount": 0.97, "agent.chunk": 5}, 45_000, 0.9)
+    monkeypatch.setattr("nfrl.cli.train.make_data", lambda task, options: None)
+    monkeypatch.setattr("nfrl.cli.tune.tune", lambda *given, **options: [best])
+    for words in commands:
+        assert main(words) == 0
+        *_, last = capsys.readouterr().out.splitlines()
+        chosen = plan(shlex.split(last)[2:]).experiment.agent_config
+        assert chosen.chunk == 5
+        assert chosen.discount == 0.97
+
+
+TASK = """
+import gymnasium
+import numpy as np
+
+from nfrl.task import Task
+
+
+class Near(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(0, 20, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = self.np_random.uniform(0, 20, 2).astype(np.float32)
+        return self.place, {}
+
+    def step(self, action):
+        self.place = np.clip(self.place + np.asarray(action, np.float32), 0, 20)
+        return self.place, 0.0, False, False, {"success": bool(self.place[0] > 10)}
+
+
+NEAR = Task("near-v0", "imitation", "near:Near", discount=1.0, horizon=5, goals=1)
+"""
+
+
+def test_a_search_on_a_task_of_ones_own(tmp_path, point_file, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "near.py").write_text(TASK)
+    words = "tune gaussian-bc near:NEAR --budget 30 --trials 1 --steps 30 --every 10 --jobs 1"
+    small = "--training.log-every 10 --training.checkpoint-every 10 --training.batch-size 16"
+    shared = f"--data {point_file} {small} --training.validation-batches 1 --curve-episodes 2"
+    searched = "agent.optimizer.learning-rate=1e-4..1e-2:log"
+    with pages.importable(tmp_path):
+        assert main([*words.split(), "--search", searched, "--", *shared.split()]) == 0
+        told = capsys.readouterr().out
+        assert told.startswith("near-v0 has no development goals: what is chosen here was chosen")
+        planned = plan(shlex.split(told.splitlines()[-1])[2:])
+    (line,) = Path("tuning/near-v0/gaussian-bc/trials.jsonl").read_text().splitlines()
+    trial = json.loads(line)
+    assert (trial["state"], trial["step"], trial["updates"]) == ("finished", 30, 30)
+    rate = planned.experiment.agent_config.optimizer.learning_rate
+    assert rate == trial["values"]["agent.optimizer.learning-rate"]

@@ -22,7 +22,7 @@ from nfrl.launch.jobs import Job, find_suite, known_suites, read_suite
 from nfrl.launch.launcher import Command, Launcher
 from nfrl.launch.queue import work_through
 from nfrl.progress import progress
-from nfrl.runs.records import append_record
+from nfrl.runs.records import append_record, read_jsonl
 from nfrl.runs.tracking import check_trackers
 
 USAGE = """usage: nfrl suite run|status SUITE [options]
@@ -150,14 +150,18 @@ def work(
         for i in todo
     ]
 
-    def collect(i: int) -> None:
-        # Here, and not in the runs: files that several machines append to lose lines on NFS.
-        if record is not None and not jobs[i].gives("--record"):
-            for folder in plans[i].folders:
-                if (result := folder.read_result()) is not None:
-                    append_record(record, result)
+    # Here, and not in the runs: files that several machines append to lose lines on NFS.
+    recorded = _identities(record)
 
-    for i in set(range(len(jobs))) - set(todo):
+    def collect(i: int) -> None:
+        if record is None or jobs[i].gives("--record"):
+            return
+        for folder in plans[i].folders:
+            result = folder.read_result()
+            if result is not None and result.identity not in recorded:
+                append_record(record, result)
+
+    for i in sorted(set(range(len(jobs))) - set(todo)):
         collect(i)  # of a suite that was killed before it could
     for number in (signal.SIGINT, signal.SIGTERM):
         # Also where a shell started us in the background, ignoring SIGINT.
@@ -300,6 +304,13 @@ def _command(
 
 def _finished(planned: Plan) -> bool:
     return all(folder.has_result for folder in planned.folders)
+
+
+def _identities(record: Path | None) -> set[tuple[object, ...]]:
+    """Return what tells the records of a file apart, which may be missing."""
+    if record is None or not record.is_file():
+        return set()
+    return {each.identity for each in read_jsonl(record)}
 
 
 def _await_results(planned: Plan, seconds: float = 60) -> None:

@@ -20,8 +20,10 @@ from nfrl.launch.launcher import Command, Start
 _LAUNCH = """
 import os, signal, sys
 cores, parent = sys.argv[1:3]
-# Of what a shell started in the background, which ignores it, children inherit that.
+# A shell ignores it in what it starts in the background, and Ray blocks it in its workers: children
+# inherit both.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 if cores and hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, [int(core) for core in cores.split(",")])
 if parent and sys.platform == "linux":

@@ -1,6 +1,7 @@
 """A command as a node of a cluster carries it out."""
 
 import os
+import signal
 import time
 from collections.abc import Mapping
 
@@ -45,6 +46,8 @@ class Work:
 
     def __call__(self) -> int:
         """Carry it out; return its exit status. What interrupts this interrupts it, as Ctrl-C."""
+        # Of a cluster that a shell started in the background, which ignores it, nodes inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         process = self.begin()
         try:
             # Not `wait`: what Ray interrupts a task by does not end a call of the system's.
