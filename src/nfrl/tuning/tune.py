@@ -125,10 +125,12 @@ def tune(
                         break
                     trial, run = taken
                     running.append(_Running(study, trial, run, start([run.command])[0]))
-                if not running or study.used() >= budget:
+                if not running:
                     break
                 wait_for_one([each.running for each in running], seconds=1.0)
-                for each in [each for each in running if each.follow()]:
+                for each in running:
+                    each.report()
+                for each in [each for each in running if each.has_ended()]:
                     running.remove(each)
                     study.end(each.trial.number)
                     failures = failures + 1 if each.failed else 0
@@ -138,8 +140,12 @@ def tune(
                             f"{each.run.command.log}"
                         )
                 update(min(study.used(), budget), study.describe())
+                if study.used() >= budget:
+                    break
         finally:
             interrupt_all([each.running for each in running])
+            for each in running:
+                each.report()
     return study.trials()
 
 
@@ -155,25 +161,34 @@ class _Running:
     def __init__(self, study: "_Study", trial: Any, run: Run, running: Running):
         self.trial, self.run, self.running = trial, run, running
         self.failed = False
-        self._study, self._stopped = study, False
-        self._step = study.last_step(trial)
+        self._study, self._step, self._is_told = study, study.last_step(trial), False
 
-    def follow(self) -> bool:
-        """Tell Optuna what is new, stop the trial if it says so; return whether it has ended."""
-        # Asked first, so that of one that has ended everything is read.
-        status = self.running.poll()
+    def report(self) -> None:
+        """Tell Optuna the scores that are new; the trial is stopped there, if it says so."""
         for step, score in self.run.curve().items():
-            if step > self._step and not self._stopped:
-                self.trial.report(score, step)
-                self._step = step
-                if self.trial.should_prune() and status is None:
-                    self._study.tell(self.trial, "PRUNED")
-                    self._stopped = True
-                    self.running.interrupt()
-        if status is not None and not self._stopped:
-            self.failed = status != 0 or self._step == 0
-            self._study.tell(self.trial, "FAIL" if self.failed else "COMPLETE")
-        return status is not None
+            if step <= self._step or self._is_told:
+                continue
+            self._step = step
+            self.trial.report(score, step)
+            if step >= self._study.rules.steps:
+                self._tell("COMPLETE")
+            elif self.trial.should_prune():
+                self._tell("PRUNED")
+                self.running.interrupt()
+
+    def has_ended(self) -> bool:
+        """Whether its run has ended; one that did so on its way has failed."""
+        if self.running.poll() is None:
+            return False
+        self.report()
+        if not self._is_told:
+            self._tell("FAIL")
+            self.failed = True
+        return True
+
+    def _tell(self, state: str) -> None:
+        self._study.tell(self.trial, state)
+        self._is_told = True
 
 
 _STATES = {"COMPLETE": "finished", "PRUNED": "stopped", "FAIL": "failed"}
@@ -195,7 +210,8 @@ class _Study:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._rules, self._run_of = folder, rules, run_of
+        self.rules = rules
+        self._folder, self._run_of = folder, run_of
         self._study = optuna.create_study(
             study_name="nfrl",
             storage=JournalStorage(JournalFileBackend(str(folder / "journal.log"))),
@@ -243,7 +259,7 @@ class _Study:
             return None
         else:
             trial = self._study.ask()
-            values = {name: each.suggest(name, trial) for name, each in self._rules.search.items()}
+            values = {name: each.suggest(name, trial) for name, each in self.rules.search.items()}
             self._runs[trial.number] = self._run_of(trial.number, values)
         return trial, self._runs[trial.number]
 
