@@ -27,7 +27,7 @@ ACTIONS = {
     "data": ("make", "check"),
     "collect": ("expert ant", "score ant"),
     "train": ("", "nf-gcbc cube-single-play-v0"),
-    "suite": ("", "run", "status"),
+    "suite": ("", "run", "run --launcher ray", "run --launcher slurm", "status"),
     "bench": ("train", "sample", "deploy", "explore", "data", "modes", "flows"),
 }
 

@@ -32,6 +32,7 @@ ORDER = (
     "training",
     "analysis",
     "launch",
+    "tuning",
     "reports",
     "sharing",
     "presets",
@@ -57,7 +58,7 @@ SIMULATORS = {
 WITHOUT_JAX = (
     *("nfrl", "nfrl.errors", "nfrl.files", "nfrl.progress", "nfrl.spec", "nfrl.registry"),
     *("nfrl.task", "nfrl.environments", "nfrl.collect", "nfrl.evaluation", "nfrl.reports"),
-    *("nfrl.runs.records", "nfrl.runs.folder", "nfrl.runs.results", "nfrl.launch"),
+    *("nfrl.runs.records", "nfrl.runs.folder", "nfrl.runs.results", "nfrl.launch", "nfrl.tuning"),
     *("nfrl.runs.tracking", "nfrl.runs.trackers", "nfrl.interfaces.tracker"),
     *("nfrl.data.load", "nfrl.data.formats", "nfrl.data.trajectories"),
 )

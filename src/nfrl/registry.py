@@ -14,6 +14,7 @@ import contextlib
 import contextvars
 import functools
 import importlib
+import importlib.util
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -32,7 +33,7 @@ KINDS = {
     "presets": "a function of (preset, agent, task) that returns values, or None",
     "suites": "a package that holds lists of runs, NAME.txt",
     "zoo": "a package that holds trained policies, TASK/policy.json",
-    "launchers": "what starts many runs",
+    "launchers": "where many runs go: a class as nfrl.launch.launcher tells",
     "trackers": "what follows a run: a class as nfrl.interfaces.tracker tells",
     "exporters": "how a policy is written for other programs, as nfrl.exporting tells",
 }
@@ -121,6 +122,25 @@ def mappings(kind: str) -> Mapping[str, Any]:
             raise UserError(f"nfrl.{kind}: {announced} announces {min(twice)} a second time")
         merged |= found
     return merged
+
+
+def check_installed(found: Any, purpose: str, extra: str) -> None:
+    """Refuse what says, by an attribute ``requires``, that it needs a package that is missing.
+
+    Args:
+        found: What a name leads to.
+        purpose: What it is for, in words: ``tracking with wandb``.
+        extra: The extra that brings its packages.
+
+    Raises:
+        ModuleNotFoundError: The message says what to install.
+    """
+    for package in getattr(found, "requires", ()):
+        if importlib.util.find_spec(package) is None:
+            raise ModuleNotFoundError(
+                f"{purpose} needs the package {package}: pip install 'nfrl[{extra}]'",
+                name=package,
+            )
 
 
 def is_reference(name: str) -> bool:

@@ -12,6 +12,7 @@ from nfrl.cli.report import show
 from nfrl.cli.suite import work
 from nfrl.experiment.load import load_policy
 from nfrl.launch.jobs import Job
+from nfrl.launch.local import LocalLauncher
 from nfrl.task import find_task
 
 
@@ -64,7 +65,7 @@ def run(arguments: Sequence[str]) -> None:
     }
     words = [str(word) for pair in values.items() for word in pair]
     jobs = [Job((agent, scale.task, *scale.changed, *words)) for agent in ("nf-gcbc", "gcbc")]
-    work("the demonstration", jobs, options.runs, lanes=None, record=None)
+    work("the demonstration", jobs, options.runs, launcher=LocalLauncher(), lanes=None, record=None)
     show([options.runs], options.runs / "report")
     _watch(options, scale)
     print(f"all in {(time.monotonic() - began) / 60:.1f} minutes; runs: {options.runs}")

@@ -12,7 +12,8 @@ COMMANDS = {
     "data": "make a data set (data make NAME), or say what a file holds (data check FILE)",
     "collect": "train a locomotion expert that maze data are made with (collect expert NAME)",
     "train": "train an agent on a task, evaluate it, record the result",
-    "suite": "work through many runs: suite run NAME, suite status NAME",
+    "suite": "work through many runs, here or on a cluster: suite run NAME, suite status NAME",
+    "tune": "search for an agent's values within a budget of updates",
     "resume": "go on with a run that was interrupted",
     "eval": "evaluate a run's agent again",
     "play": "watch a policy act, in a window or as a video",
@@ -33,6 +34,8 @@ EXTRA_OF = {
     "brax": "online",
     **dict.fromkeys(("onnx", "onnxruntime", "flatbuffers"), "export"),
     "huggingface_hub": "hub",
+    **dict.fromkeys(("ray", "submitit"), "cluster"),
+    "optuna": "tune",
     **dict.fromkeys(("wandb", "tensorboardX", "mlflow"), "track"),
 }
 """The extra that brings a package which `pip install nfrl` alone does not."""

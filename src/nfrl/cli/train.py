@@ -1,6 +1,7 @@
 """``nfrl train AGENT [TASK]``: data, training, evaluation, record."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -399,10 +400,23 @@ def _parse(agent: str, task: Task, arguments: Sequence[str]) -> TrainOptions:
 def _refuse_unbuildable(config: AgentConfig, steps: int) -> None:
     """Find out before data are made whether networks of these sizes can be, for so long a run."""
     try:
-        # As wide as any task's: what a value must not exceed there, the real build tells.
-        eqx.filter_eval_shape(lambda: config.build(jr.key(0), Spec.vectors(1000, 2), steps))
+        hash(config)
+        build = _build_shapes_once
+    except TypeError:  # one of a user's, with a list in it, say
+        build = _build_shapes
+    try:
+        build(config, steps)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def _build_shapes(config: AgentConfig, steps: int) -> None:
+    # As wide as any task's: what a value must not exceed there, the real build tells.
+    eqx.filter_eval_shape(lambda: config.build(jr.key(0), Spec.vectors(1000, 2), steps))
+
+
+# A suite of thousands of runs has few configurations.
+_build_shapes_once: Any = functools.lru_cache(_build_shapes)
 
 
 def _write_file(

@@ -121,7 +121,7 @@ def from_file(path: Path) -> list[str]:
     agent = _named(agent, "flow")
     if isinstance(images := agent.get("images"), Mapping):
         agent["images"] = _named(images, "encoder")
-    words = _options("", values) + _options("agent.", agent)
+    words = options_of("", values) + options_of("agent.", agent)
     return [name, *([task] if task else []), *words]
 
 
@@ -135,12 +135,13 @@ def _named(table: Mapping[str, Any], slot: str) -> dict[str, Any]:
     return filled
 
 
-def _options(prefix: str, values: Mapping[str, Any]) -> list[str]:
+def options_of(prefix: str, values: Mapping[str, Any]) -> list[str]:
+    """Return values as words, options whose names begin with a prefix; what is None is left out."""
     words: list[str] = []
     for key, value in values.items():
         name = prefix + str(key).replace("_", "-")
         if isinstance(value, Mapping):
-            words += _options(f"{name}.", value)
+            words += options_of(f"{name}.", value)
         elif isinstance(value, bool):
             path, dot, last = name.rpartition(".")
             words.append(f"--{path}{dot}{'' if value else 'no-'}{last}")

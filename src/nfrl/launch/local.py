@@ -1,40 +1,65 @@
-"""Work through commands a few at a time, each on processor cores of its own.
+"""Commands on this machine, a few at a time, each on processor cores of its own.
 
 Networks this small use one core well and two badly: two runs beside each other, a core each, are
 done sooner than one after the other on both.
 """
 
+import contextlib
 import dataclasses
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import ClassVar
 
-# Becomes the command, on its own cores. POSIX only; elsewhere the command is started as it is. A
-# program of its own, since this process may have threads (JAX's) with whose locks a fork that runs
-# Python would hang.
+from nfrl.launch.launcher import Command, Start
+
+# Becomes the command. POSIX only; elsewhere the command is started as it is. A program of its own,
+# since this process may have threads (JAX's) with whose locks a fork that runs Python would hang.
 _LAUNCH = """
 import os, signal, sys
-# Of what a shell started in the background, which ignores it, children inherit that.
+cores, parent = sys.argv[1:3]
+# A shell ignores it in what it starts in the background, and Ray blocks it in its workers: children
+# inherit both.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, [int(core) for core in sys.argv[1].split(",")])
-os.execvp(sys.argv[2], sys.argv[2:])
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+if cores and hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, [int(core) for core in cores.split(",")])
+if parent and sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != int(parent):
+        sys.exit(1)
+os.execvp(sys.argv[3], sys.argv[3:])
 """
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How a command ended."""
+class LocalLauncher:
+    """Runs commands on this machine. It has no options of its own."""
 
-    index: int
-    """Its place among the commands."""
-    status: int
-    """Its exit status; negative for the signal that killed it."""
-    seconds: float
+    at_once: ClassVar[int] = 1
+
+    def lanes(self) -> int:
+        return os.cpu_count() or 1
+
+    def cores(self, lanes: int) -> int:
+        return max((os.cpu_count() or 1) // lanes, 1)
+
+    @contextlib.contextmanager
+    def open(self, lanes: int) -> Iterator[Start]:
+        shares = share_cores(lanes)
+        running: dict[int, Process] = {}
+
+        def begin(commands: Sequence[Command]) -> list[Process]:
+            (command,) = commands
+            free = (i for i in range(lanes) if i not in running or running[i].poll() is not None)
+            lane = next(free)
+            running[lane] = Process(command, cores=shares[lane])
+            return [running[lane]]
+
+        yield begin
 
 
 def share_cores(lanes: int) -> list[set[int]]:
@@ -46,79 +71,59 @@ def share_cores(lanes: int) -> list[set[int]]:
     return [set(cores[i % len(cores) :: lanes]) or {cores[i % len(cores)]} for i in range(lanes)]
 
 
-def work_through(
-    commands: Sequence[Sequence[str]],
-    logs: Sequence[Path],
-    lanes: int,
-    begun: Callable[[int], None] = lambda index: None,
-    meanwhile: Callable[[], None] = lambda: None,
-) -> Iterator[Outcome]:
-    """Run commands in their order, ``lanes`` at a time; yield each one's outcome as it ends.
-
-    What they print goes to their logs. When the caller stops, by an exception or by closing the
-    iterator, the commands that run are interrupted as by Ctrl-C, and waited for.
+class Process:
+    """A command that runs on this machine.
 
     Args:
-        commands: Each a program and its words.
-        logs: A file for each command, written anew.
-        lanes: How many run at a time.
-        begun: Told the place of each command as it begins.
-        meanwhile: Called every second or so.
+        command: The command. Its log is written anew.
+        cores: The cores it may use; any, if there are none among them.
+        folder: Where it runs; by default here.
+        environment: Its variables; by default this process's.
+        append: Keep what the log holds.
+        with_us: Kill it when this process ends, however that may be (Linux).
     """
-    cores = share_cores(lanes)
-    waiting = list(range(len(commands)))[::-1]
-    running: dict[int, tuple[int, subprocess.Popen, float]] = {}
-    try:
-        while waiting or running:
-            for lane in range(lanes):
-                if lane not in running and waiting:
-                    index = waiting.pop()
-                    begun(index)
-                    process = _start(commands[index], logs[index], cores[lane])
-                    running[lane] = (index, process, time.monotonic())
-            for lane, (index, process, since) in list(running.items()):
-                if process.poll() is not None:
-                    del running[lane]
-                    yield Outcome(index, process.returncode, time.monotonic() - since)
-            if running:
-                meanwhile()
-                _wait([process for _, process, _ in running.values()], seconds=1.0)
-    finally:
-        for _, process, _ in running.values():
-            _interrupt(process)
-        for _, process, _ in running.values():
-            process.wait()
+
+    def __init__(
+        self,
+        command: Command,
+        *,
+        cores: Collection[int] = (),
+        folder: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        append: bool = False,
+        with_us: bool = False,
+    ):
+        command.log.parent.mkdir(parents=True, exist_ok=True)
+        with command.log.open("ab" if append else "wb") as file:
+            self._process = subprocess.Popen(
+                _words(command.words, cores, os.getpid() if with_us else None),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is ours to pass on, once
+                cwd=folder,
+                env=environment,
+            )
+
+    def poll(self) -> int | None:
+        """Return its exit status; None until it ends."""
+        return self._process.poll()
+
+    def wait(self) -> int:
+        """Wait until it has ended; return its exit status."""
+        return self._process.wait()
+
+    def interrupt(self) -> None:
+        """Ask it to stop, as by Ctrl-C."""
+        if os.name == "posix":
+            self._process.send_signal(signal.SIGINT)
+        else:  # Windows sends no such signal to another process; a run goes on from its checkpoint
+            self._process.terminate()
 
 
-def _wait(processes: Sequence[subprocess.Popen], seconds: float) -> None:
-    """Wait until one of them has ended, or the time is over."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and all(process.poll() is None for process in processes):
-        time.sleep(0.05)
-
-
-def _interrupt(process: subprocess.Popen) -> None:
-    """Ask a command to stop, as by Ctrl-C."""
-    if os.name == "posix":
-        process.send_signal(signal.SIGINT)
-    else:  # Windows sends no such signal to another process; a run goes on from its checkpoint
-        process.terminate()
-
-
-def _words(command: Sequence[str], cores: set[int]) -> list[str]:
+def _words(command: Sequence[str], cores: Collection[int], parent: int | None = None) -> list[str]:
     """Return what is started for a command."""
     if os.name != "posix":  # Windows: execvp starts another process there, and ends this one
         return list(command)
-    return [sys.executable, "-I", "-c", _LAUNCH, ",".join(map(str, cores)), *command]
-
-
-def _start(command: Sequence[str], log: Path, cores: set[int]) -> subprocess.Popen:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as file:
-        return subprocess.Popen(
-            _words(command, cores),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is ours to pass on, once
-        )
+    given = (",".join(map(str, cores)), "" if parent is None else str(parent))
+    return [sys.executable, "-I", "-c", _LAUNCH, *given, *command]

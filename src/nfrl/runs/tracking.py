@@ -7,7 +7,6 @@ resumed. Where each tracker stands is kept in RUN/trackers.json.
 
 import contextlib
 import dataclasses
-import importlib.util
 import json
 import os
 import re
@@ -385,12 +384,7 @@ def _maker(tracker: str | Tracker) -> tuple[str, Callable[[], Tracker]]:
     lacks = [method for method in _METHODS if not callable(getattr(kind, method, None))]
     if lacks or not callable(make):
         raise UserError(f"{name} is no tracker: it has no method {lacks[0] if lacks else name}")
-    for package in getattr(kind, "requires", ()):
-        if importlib.util.find_spec(package) is None:
-            raise ModuleNotFoundError(
-                f"tracking with {name} needs the package {package}: pip install 'nfrl[track]'",
-                name=package,
-            )
+    registry.check_installed(kind, f"tracking with {name}", "track")
     return name, make
 
 

@@ -1,0 +1,1 @@
+"""A search for an agent's values: trials are runs, and those that learn worse are stopped early."""
