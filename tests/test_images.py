@@ -8,15 +8,17 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
+import pages
 import pytest
 
 import nfrl
-from nfrl.agents import agents_that, find_config
+from nfrl.agents import NFBCConfig, agents_that, find_config
 from nfrl.agents.parts.critics import td_loss
 from nfrl.agents.parts.optimization import AdamW, constant_adam, without_optimizer
 from nfrl.agents.wrappers.images import ImageOptions, Sight
 from nfrl.data.load import load
 from nfrl.errors import UserError
+from nfrl.exporting.exported_policy import ExportedPolicy
 from nfrl.flows import RealNVPConfig
 from nfrl.interfaces.agent import ChunkShape
 from nfrl.networks import split_trainable
@@ -27,6 +29,7 @@ from nfrl.networks.image_encoders import (
     StridedConfig,
     max_pool,
 )
+from nfrl.registry import find
 from nfrl.spec import ArraySpec
 
 SIDE, ROWS = 24, 120
@@ -263,14 +266,15 @@ def test_an_encoder_of_ones_own_and_a_policy_on_disk(tmp_path, monkeypatch):
     config = small("nf-bc", ImageOptions(MeanColour()))
     seen = load(spots(), observation_keys=("state", "observations"))
     policy = nfrl.fit(config, seen, steps=20, batch_size=16, progress=False)
-    shown = {"state": np.zeros(2), "observations": np.zeros((SIDE, SIDE, 3), np.uint8)}
+    # The array "observations" of an .npz file is one observation's "observation".
+    shown = {"state": np.zeros(2), "observation": np.zeros((SIDE, SIDE, 3), np.uint8)}
     first = policy(shown)
     assert first.shape == (2,)
     home = policy.save(tmp_path / "saved")
     again = nfrl.load_policy(home, allow=(__name__,))
     np.testing.assert_array_equal(again(shown), first)
-    with pytest.raises(ValueError, match="observations has shape"):
-        policy(shown | {"observations": np.zeros((8, 8, 3), np.uint8)})
+    with pytest.raises(ValueError, match="observation has shape"):
+        policy(shown | {"observation": np.zeros((8, 8, 3), np.uint8)})
 
 
 def test_what_acts_holds_no_optimisers(data):
@@ -303,3 +307,63 @@ def test_a_pool_is_xlas():
     size, stride, around = (3, 3, 1), (2, 2, 1), ((1, 1), (1, 1), (0, 0))
     expected = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, size, stride, around)
     np.testing.assert_array_equal(max_pool(x), expected)
+
+
+def test_the_page_of_pixels(tmp_path, monkeypatch):
+    """Its blocks of Python run, and do what the page says."""
+    monkeypatch.chdir(tmp_path)
+    page = pages.page("pixels.md")
+    pages.write_files(page, tmp_path)
+    files = [path.read_text() for path in tmp_path.rglob("*.py")]
+    first, head = (block for block in pages.blocks(page, "python") if block not in files)
+    names = {"small_eyes": ImageOptions(StridedConfig(features=16)), "jnp": jnp}
+    exec(first, names)
+    assert names["action"].shape == (2,)
+    with pages.importable(tmp_path):
+        eyes = find("encoders", "my_lab.eyes:MeanColours")().build(jr.key(0), (8, 8, 3))
+        np.testing.assert_allclose(eyes(jnp.ones((8, 8, 3))), np.ones(12))
+    exec(head, names)
+    learned, chunks = names["head"], names["chunks"]
+    drawn = jax.vmap(learned, in_axes=(None, 0))(names["features"][0], jr.split(jr.key(0), 200))
+    assert drawn.shape == (200, 4, 2)
+    sides = np.asarray(drawn.mean((1, 2)))
+    assert (np.abs(np.abs(sides) - 0.6) < 0.2).mean() > 0.8  # both ways, and few between
+    assert 0.2 < (sides > 0).mean() < 0.8
+    known = jax.vmap(learned.log_prob)(names["features"][:64], chunks[:64])
+    assert known.mean() > jax.vmap(learned.log_prob)(names["features"][:64], 0 * chunks[:64]).mean()
+    from_file = ExportedPolicy(tmp_path / "head")
+    assert from_file(np.asarray(names["features"][0])).shape == (2,)
+
+
+def test_a_head_teaches_what_comes_before_it():
+    chunks = jr.uniform(jr.key(0), (32, 3, 2), minval=-1, maxval=1)
+    config = NFBCConfig(flow=RealNVPConfig(2, 8), encoder=(8,), condition_dim=4)
+    head = nfrl.ActionHead.build(
+        jr.key(1), features=5, actions=chunks.reshape(-1, 2), chunk=3, config=config
+    )
+    moved = jax.tree.map(lambda x: x + 0.1 if eqx.is_inexact_array(x) else x, head.agent.policy)
+    head = eqx.tree_at(lambda h: h.agent.policy.encoder, head, moved.encoder)
+    head = eqx.tree_at(lambda h: h.agent.policy.flow, head, moved.flow)
+    by_features = jax.grad(lambda f: head.loss(f, chunks, jr.key(2)))(jnp.ones((32, 5)))
+    assert np.abs(by_features).max() > 0
+    gradient = eqx.filter_grad(lambda h: h.loss(jnp.ones((32, 5)), chunks, jr.key(2)))(head)
+    _, constants = split_trainable(gradient)
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(constants))
+    with pytest.raises(UserError, match="features must be at least 1"):
+        nfrl.ActionHead.build(jr.key(0), features=0, actions=np.zeros((20, 2)), chunk=1)
+
+
+def test_a_head_of_a_gripper_has_its_values_and_is_a_policy(tmp_path):
+    rng = np.random.default_rng(0)
+    actions = np.stack([rng.uniform(-3, 3, 200), rng.integers(0, 2, 200)], axis=1)
+    config = NFBCConfig(flow=RealNVPConfig(2, 8), encoder=(8,), condition_dim=4)
+    head = nfrl.ActionHead.build(
+        jr.key(1), features=5, actions=actions, chunk=3, executed=2, config=config
+    )
+    chunk = np.asarray(head(jnp.ones(5), jr.key(0)))
+    assert set(chunk[:, 1]) <= {0.0, 1.0}
+    assert np.isfinite(head.log_prob(jnp.ones(5), jnp.asarray(chunk)))
+    policy = head.policy()
+    assert policy.agent.capabilities.executed == 2
+    again = nfrl.load_policy(policy.save(tmp_path / "head"))
+    np.testing.assert_array_equal(again(np.ones(5)), head.policy()(np.ones(5)))

@@ -16,6 +16,7 @@ _HOMES = {
     "fit": "nfrl.api",
     "evaluate": "nfrl.api",
     "load_policy": "nfrl.experiment.load",
+    "ActionHead": "nfrl.acting.action_head",
 }
 """What stands in the package itself, and the module that is imported when it is asked for."""
 
