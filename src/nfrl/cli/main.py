@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from nfrl.cli.compiled import keep_compiled_programs
 from nfrl.errors import UserError, unknown_name
 
 COMMANDS = {
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise unknown_name("command", name, COMMANDS)
+        keep_compiled_programs()
         # Each command imports what it needs when it is called, so that help is instant.
         importlib.import_module(f"nfrl.cli.{name}").run(rest)
     except UserError as error:
