@@ -228,14 +228,14 @@ def losses_of_hiql(agent, batch):
     low_inputs = joined(state, phi(state, batch.subgoals))
     return {
         "value_loss": implicit_v(of(values.heads), of(agent.target_heads), batch, config),
-        "high_loss": awr(
+        "high_actor_loss": awr(
             agent.policy.high,
             joined(state, batch.actor_goals),
             phi(state, batch.actor_subgoals),
             gain(batch.actor_subgoals, batch.actor_goals),
             config.high_alpha,
         ),
-        "low_loss": awr(
+        "low_actor_loss": awr(
             agent.policy.low,
             low_inputs,
             batch.actions,

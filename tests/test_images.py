@@ -12,10 +12,12 @@ import pages
 import pytest
 
 import nfrl
+from nfrl.acting.policy import Policy
 from nfrl.agents import NFBCConfig, agents_that, find_config
 from nfrl.agents.parts.critics import td_loss
 from nfrl.agents.parts.optimization import AdamW, constant_adam, without_optimizer
 from nfrl.agents.wrappers.images import ImageOptions, Sight
+from nfrl.analysis.confidence import measure
 from nfrl.data.load import load
 from nfrl.errors import UserError
 from nfrl.exporting.exported_policy import ExportedPolicy
@@ -367,3 +369,16 @@ def test_a_head_of_a_gripper_has_its_values_and_is_a_policy(tmp_path):
     assert policy.agent.capabilities.executed == 2
     again = nfrl.load_policy(policy.save(tmp_path / "head"))
     np.testing.assert_array_equal(again(np.ones(5)), head.policy()(np.ones(5)))
+
+
+def test_a_policy_of_images_is_exported(data, tmp_path):
+    agent, _ = built("nf-bc", data)
+    policy = Policy(without_optimizer(agent), small("nf-bc"), "nf-bc", data.spec, steps=100)
+    differences = policy.export(tmp_path / "p", to="numpy")
+    assert max(differences.values()) < 1e-4
+
+
+def test_what_images_cannot_do_is_said(data, tmp_path):
+    agent, dataset = built("nf-bc", data)
+    with pytest.raises(UserError, match="without images"):
+        measure(agent, dataset, jr.key(0))

@@ -146,14 +146,18 @@ class HIQL(eqx.Module):
             self.config,
             self.steps,
         )
-        return agent, join_metrics(value=of_value, high=of_high, low=of_low)
+        return agent, join_metrics(value=of_value, high_actor=of_high, low_actor=of_low)
 
     def validate(self, batch: GoalTransitions, key: PRNGKeyArray) -> dict[str, Array]:
         """Return the losses, and the mean log-densities of actions and of subgoals, in nats."""
         high_loss, of_high = self._high_loss(self.policy.high, batch)
         low_loss, of_low = self._low_loss(self.policy.low, batch)
         value_loss = self._value_loss(self.values, batch)
-        losses = {"value_loss": value_loss, "high_loss": high_loss, "low_loss": low_loss}
+        losses = {
+            "value_loss": value_loss,
+            "high_actor_loss": high_loss,
+            "low_actor_loss": low_loss,
+        }
         return {**losses, **of_high, **of_low}
 
     def act(

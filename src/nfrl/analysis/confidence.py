@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.stats import mannwhitneyu
 
-from nfrl.data.dataset import Dataset
+from nfrl.data.dataset import Dataset, PackedRows
 from nfrl.errors import UserError
 
 SCALES = (0.1, 0.3, 1.0)
@@ -49,7 +49,7 @@ def measure(agent: Any, held_out: Dataset, key: PRNGKeyArray, states: int = 2000
         states: How many.
 
     Raises:
-        UserError: The agent has no likelihood.
+        UserError: The agent has no likelihood, or it sees images.
     """
     can = agent.capabilities
     if not can.likelihood or can.history is None or can.predicted is None:
@@ -57,6 +57,8 @@ def measure(agent: Any, held_out: Dataset, key: PRNGKeyArray, states: int = 2000
             "confidence is measured of agents that imitate chunks and have an exact likelihood: "
             "nf-bc and gaussian-bc"
         )
+    if isinstance(held_out.observations, PackedRows):
+        raise UserError("confidence is measured of observations without images")
     draw_key, move_key, act_key = jr.split(key, 3)
     histories = agent.draw(held_out, draw_key, states).observations
     half_range = agent.policy.normalizers.observation.scale

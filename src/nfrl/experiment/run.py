@@ -70,6 +70,11 @@ def run(
         if None not in results:
             return [result for result in results if result is not None]
         if experiment.online_steps:
+            if experiment.data.spec.has_images:
+                raise UserError(
+                    "going on online needs a replay buffer, which keeps no images: name vectors "
+                    "with --observation-keys, or leave out --online-steps"
+                )
             _run_online(experiment, folders, workers, video, show, trackers, begin)
         elif experiment.explores:
             _explore(experiment, folders, show, begin)

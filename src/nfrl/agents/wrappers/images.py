@@ -6,8 +6,9 @@ would be anyway. So any agent sees images, and no line of it knows.
 
 What has values learns the encoder by its critics alone: the gradient of an actor, which would make
 the images look better than they are, does not reach it (Yarats et al., 2021, "Improving Sample
-Efficiency in Model-Free Reinforcement Learning from Images"). Next observations, of which targets
-are made, hold still.
+Efficiency in Model-Free Reinforcement Learning from Images"). Such an agent's metrics call an
+actor's loss ``actor_loss``, or ``..._actor_loss``. Next observations, of which targets are made,
+hold still. A target that is made of the present observation does not: IQL's Q for its V.
 """
 
 import dataclasses
@@ -221,10 +222,9 @@ class SeeingAgent(Wrapper):
         return dataclasses.replace(self, agent=agent, sight=sight, sight_state=state), metrics
 
     def _loss_of_sight(self, metrics: dict[str, Array]) -> Array:
-        """Return what the encoders descend: the agent's loss, without an actor's of values."""
-        if self.capabilities.values and "actor_loss" in metrics:
-            return metrics["loss"] - metrics["actor_loss"]
-        return metrics["loss"]
+        """Return what the encoders descend: the agent's loss, without that of actors of values."""
+        of_actors = [value for name, value in metrics.items() if name.endswith("actor_loss")]
+        return metrics["loss"] - sum(of_actors, jnp.zeros(()))
 
     def _shifted(self, batch: Any, key: PRNGKeyArray) -> Any:
         """Shift the images of each observation and goal on its own."""
