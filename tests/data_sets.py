@@ -147,8 +147,14 @@ def lerobot(
     folder: Path,
     version: str = "v3.0",
     tasks: Sequence[int] | None = None,
+    images: NDArray[np.uint8] | None = None,
+    stored: str = "video",
 ) -> str:
-    """LeRobot's layout; ``tasks`` numbers the task of each episode, of "push" and "pull"."""
+    """LeRobot's layout.
+
+    ``tasks`` numbers the task of each episode, of "push" and "pull". ``images``, one a row, make
+    the feature "observation.image", stored as a "video", as "bytes" or by "path".
+    """
     import pyarrow
     from pyarrow import parquet
 
@@ -173,6 +179,7 @@ def lerobot(
             "next.done": arrays["terminals"],
             "episode_index": np.repeat(np.arange(len(lengths)), lengths),
             "frame_index": np.concatenate([np.arange(n) for n in lengths]),
+            "timestamp": np.concatenate([np.arange(n) / FPS for n in lengths]).astype(np.float32),
             "task_index": np.repeat(tasks or [0] * len(lengths), lengths),
         }
     )
@@ -180,9 +187,16 @@ def lerobot(
         "codebase_version": version,
         "total_episodes": len(lengths),
         "total_frames": sum(lengths),
-        "fps": 10,
+        "fps": FPS,
         "features": {"observation.image": {"dtype": "video", "shape": [96, 96, 3]}},
     }
+    if images is not None:
+        kind = "video" if stored == "video" else "image"
+        info["features"] = {"observation.image": {"dtype": kind, "shape": images.shape[1:]}}
+        if stored == "video":
+            info["video_path"] = _lerobot_videos(path, version, lengths, images)
+        else:
+            table = table.append_column("observation.image", _lerobot_images(path, images, stored))
     (path / "meta" / "info.json").write_text(json.dumps(info))
     words = ["push", "pull"]
     if version == "v2.1":
@@ -199,6 +213,77 @@ def lerobot(
         for index, part in enumerate((table.slice(0, half), table.slice(half))):
             parquet.write_table(part, path / f"data/chunk-000/file-{index:03d}.parquet")
     return str(path)
+
+
+FPS = 10
+"""Of LeRobot's data sets."""
+
+
+def video(file: Path, images: NDArray[np.uint8], fps: int = FPS) -> None:
+    """Write a video without loss: what is read has the same bytes."""
+    import av
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(file), "w", format="mp4") as made:
+        stream = made.add_stream("libx264rgb", rate=fps, options={"crf": "0"})
+        stream.height, stream.width = images.shape[1:3]
+        stream.pix_fmt = "rgb24"
+        for image in images:
+            made.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        made.mux(stream.encode(None))
+
+
+def _lerobot_videos(
+    path: Path, version: str, lengths: Sequence[int], images: NDArray[np.uint8]
+) -> str:
+    """Write videos: one an episode, or two episodes in one; return where they lie."""
+    import pyarrow
+    from pyarrow import parquet
+
+    ends = np.cumsum(lengths)
+    if version != "v3.0":
+        template = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+        for index, (length, end) in enumerate(zip(lengths, ends, strict=True)):
+            name = f"videos/chunk-000/observation.image/episode_{index:06d}.mp4"
+            video(path / name, images[end - length : end])
+        return template
+    index = np.arange(len(lengths))
+    begins = ends - lengths - (ends - lengths)[index // 2 * 2]
+    rows = {
+        "chunk_index": 0 * index,
+        "file_index": index // 2,
+        "from_timestamp": begins / FPS,
+        "to_timestamp": (begins + lengths) / FPS,
+    }
+    for file in np.unique(index // 2):
+        first, last = 2 * file, min(2 * file + 1, len(lengths) - 1)
+        part = images[ends[first] - lengths[first] : ends[last]]
+        video(path / f"videos/observation.image/chunk-000/file-{file:03d}.mp4", part)
+    columns = {f"videos/observation.image/{name}": array for name, array in rows.items()}
+    (path / "meta/episodes/chunk-000").mkdir(parents=True)
+    table = pyarrow.table({"episode_index": index, **columns})
+    parquet.write_table(table, path / "meta/episodes/chunk-000/file-000.parquet")
+    return "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+
+
+def _lerobot_images(path: Path, images: NDArray[np.uint8], stored: str) -> object:
+    """Return a column of images as the library datasets stores them: bytes, or a file's path."""
+    import io
+
+    import pyarrow
+    from PIL import Image
+
+    values = []
+    for row, image in enumerate(images):
+        buffer, name = io.BytesIO(), f"images/frame_{row:06d}.png"
+        Image.fromarray(image).save(buffer, "png")
+        if stored == "path":
+            (path / "images").mkdir(exist_ok=True)
+            (path / name).write_bytes(buffer.getvalue())
+        values.append({"bytes": buffer.getvalue() if stored == "bytes" else None, "path": name})
+    return pyarrow.array(
+        values, pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    )
 
 
 WRITERS: dict[str, Callable[[Sequence[Episode], Path], str]] = {

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,22 @@ from nfrl.errors import UserError
 
 VECTOR = "observation"
 """The name of an observation that is one vector and has no other name."""
+
+
+def split_size(key: str) -> tuple[str, tuple[int, int] | None]:
+    """Part an image's name from the size that a key asks of it.
+
+    Args:
+        key: ``camera[96x96]``: height times width; or a name without a size.
+
+    Returns:
+        The name, and (height, width); None where no size is asked.
+    """
+    match = re.fullmatch(r"(.+?)\[([1-9]\d*)x([1-9]\d*)\]", key)
+    if not match:
+        return key, None
+    name, height, width = match.groups()
+    return name, (int(height), int(width))
 
 
 @dataclasses.dataclass(frozen=True)

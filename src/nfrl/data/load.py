@@ -113,7 +113,8 @@ def load(
             ``hdf5:a.hdf5``, ``npz:a.npz``. Or a path, whose contents tell the format. Or arrays by
             name, as in an .npz file. Or trajectories.
         observation_keys: What makes an observation, in this order: names in the data, with the
-            columns wanted where not all are: ``("keypoint", "state[:2]")``.
+            columns wanted where not all are: ``("keypoint", "state[:2]")``, or the height and width
+            in which an image is wanted: ``"camera[96x96]"``.
         action_key: The name of the action, where it is not the format's own.
         tasks: Of a LeRobot data set of several tasks those wanted: numbers or words.
 

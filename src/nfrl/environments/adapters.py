@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nfrl.errors import UserError
-from nfrl.spec import VECTOR, ArraySpec
+from nfrl.spec import VECTOR, ArraySpec, split_size
 
 SEEN, ACHIEVED, DESIRED = "observation", "achieved_goal", "desired_goal"
 """The keys of a goal dictionary."""
@@ -69,11 +69,12 @@ def read_layout(space: Any, keys: Sequence[str], reference: str) -> Layout:
             "/" where nested, or of dictionaries, which stand for all that is in them. By default
             ``observation`` and ``achieved_goal`` of a goal dictionary, and else everything. With
             ``desired_goal`` among them, or without ``achieved_goal``, there are no goals. A space
-            that is no dictionary has nothing to choose from, and the keys are passed over.
+            that is no dictionary has nothing to choose from, and the keys are passed over. An
+            image that data are read in a size of, ``camera[96x96]``, must have that size.
         reference: What to call the environment in errors.
 
     Raises:
-        UserError: A space is no ``Box``, or there is no such key.
+        UserError: A space is no ``Box``, there is no such key, or an image has another size.
     """
     if not isinstance(space, gymnasium.spaces.Dict):
         return Layout({VECTOR: _array_spec(space, reference, "")}, is_dictionary=False)
@@ -81,11 +82,17 @@ def read_layout(space: Any, keys: Sequence[str], reference: str) -> Layout:
     has_goals = {ACHIEVED, DESIRED} <= leaves.keys()
     default = [key for key in (SEEN, ACHIEVED) if key in leaves] if has_goals else list(leaves)
     chosen: list[str] = []
-    for key in keys or default:
+    for asked in keys or default:
+        key, size = split_size(asked)
         found = [name for name in leaves if name == key or name.startswith(f"{key}/")]
         if not found:
             raise UserError(
                 f"{reference} observes no {key!r}; observation-keys can be {', '.join(leaves)}"
+            )
+        if size and leaves[found[0]].shape[:2] != size:
+            raise UserError(
+                f"{reference} observes {key} of the shape {leaves[found[0]].shape}, but {asked} is "
+                f"wanted: wrap the environment, so that the image is {size[0]} x {size[1]}"
             )
         chosen += [name for name in found if name not in chosen]
     arrays = {name: _array_spec(leaves[name], reference, name) for name in chosen}

@@ -1,12 +1,12 @@
 """LeRobot's data sets (Cadene et al., 2024): a folder of parquet files, ``meta`` and ``data``.
 
-Of both layouts: a file an episode (version 2), and many episodes in a file (version 3). Pictures
-and videos are not read.
+Of both layouts: a file an episode (version 2), and many episodes in a file (version 3). Images and
+videos are read where they are asked for (:mod:`nfrl.data.formats.lerobot_images`).
 """
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nfrl.data.errors import DataError
+from nfrl.data.formats import lerobot_images
 from nfrl.data.formats.reading import (
     Format,
     Selection,
     check_action_type,
     choose_keys,
     columns_needed,
+    image_sizes,
     lay_out,
     numbers_of_actions,
     passed_over_images,
@@ -30,6 +32,7 @@ from nfrl.data.trajectories import Trajectories
 
 BATCH = 16_384
 """Rows that are decoded at once: what is in memory beside the arrays themselves."""
+TIME = "timestamp"
 INDICES = ("episode_index", "frame_index", "task_index")
 REWARD, DONE, TRUNCATED = "next.reward", "next.done", "next.truncated"
 
@@ -49,11 +52,12 @@ def read(path: Path, selection: Selection) -> Trajectories:
     """Read actions, rewards and what makes an observation, by episode and frame.
 
     By default that is every vector of numbers whose name begins with ``observation.``, in the
-    order of the names: the environment's state first, then the robot's.
+    order of the names: the environment's state first, then the robot's. Images and videos are
+    decoded if ``selection`` names them.
 
     Raises:
-        UserError: A file, an episode, a column or a value is missing; there are several tasks, and
-            none was chosen; or pyarrow is not installed.
+        UserError: A file, an episode, a column, a value or a frame is missing; there are several
+            tasks, and none was chosen; or a package that is needed is not installed.
     """
     require(path, "pyarrow")
     if not matches(path):
@@ -70,8 +74,14 @@ def read(path: Path, selection: Selection) -> Trajectories:
     _check_totals(path, info, episode)
     chosen, notes = _choose_tasks(path, indices.get("task_index"), episode, selection)
     keys, passed = _keys(path, source, info, selection)
+    pictures = {
+        name: kind for name, kind in _pictures(info).items() if name in columns_needed(keys)
+    }
+    vectors = columns_needed(keys) - pictures.keys()
     per_step = [name for name in (REWARD, DONE, TRUNCATED) if name in source.kinds]
-    arrays = source.read(sorted({*columns_needed(keys), action_key, *per_step}))
+    if "video" in pictures.values():
+        per_step.append(TIME)
+    arrays = source.read(sorted({*vectors, action_key, *per_step}))
     order = _order(episode, frame, chosen)
     if order is not None:
         episode, frame = episode[order], frame[order]
@@ -80,7 +90,14 @@ def read(path: Path, selection: Selection) -> Trajectories:
     if chosen is not None:  # Frames of another task may have been left out in between.
         begins |= frame[1:] != frame[:-1] + 1
     # A vector of one number is stored as a number.
-    columns = {name: arrays[name].reshape(len(episode), -1) for name in columns_needed(keys)}
+    columns = {name: arrays[name].reshape(len(episode), -1) for name in vectors}
+    rows = lerobot_images.Rows(episode, frame, arrays.get(TIME, frame).reshape(-1))
+    sizes = image_sizes(path, keys)
+    for name, kind in pictures.items():
+        if kind == "video":
+            columns[name] = lerobot_images.read_videos(path, info, name, sizes[name], rows)
+        else:
+            columns[name] = _read_images(path, source, name, sizes[name], order, len(episode))
     observations, specs = lay_out(path, columns, keys)
     rewards = masks = None
     if REWARD in arrays:
@@ -101,11 +118,27 @@ def read(path: Path, selection: Selection) -> Trajectories:
     )
 
 
+def _read_images(
+    path: Path,
+    source: "_Source",
+    name: str,
+    size: tuple[int, int] | None,
+    order: NDArray[np.int64] | None,
+    count: int,
+) -> NDArray[np.uint8]:
+    """Read a column of images for the rows that were chosen, in their order."""
+    rows_of = np.full(source.rows, -1)
+    rows_of[slice(None) if order is None else order] = np.arange(count)
+    batches = source.batches([name], lerobot_images.ROWS_AT_ONCE)
+    return lerobot_images.read_images(path, name, size, batches, rows_of, count)
+
+
 class _Source:
     """The parquet files of a data set, read a few rows at a time into arrays made before.
 
     Attributes:
         path: The data set's folder.
+        rows: How many there are.
         kinds: The type of numbers of each column that is one of numbers or of lists of them.
     """
 
@@ -123,8 +156,8 @@ class _Source:
                 self._files.append((file, parquet.read_metadata(file)))
             except (OSError, pyarrow.ArrowException) as error:
                 raise DataError(f"{file}: cannot be read by pyarrow ({error})") from error
-        self._rows = sum(metadata.num_rows for _, metadata in self._files)
-        if not self._rows:
+        self.rows = sum(metadata.num_rows for _, metadata in self._files)
+        if not self.rows:
             raise DataError(f"{path}: there are no rows in data/**/*.parquet")
         schema = self._files[0][1].schema.to_arrow_schema()
         found = {field.name: _numbers(field.type) for field in schema}
@@ -132,10 +165,17 @@ class _Source:
 
     def read(self, names: Sequence[str]) -> dict[str, NDArray]:
         """Read columns of numbers, or of lists of the same length: (rows,) or (rows, width)."""
+        arrays: dict[str, NDArray] = {}
+        for file, row, batch in self.batches(names, BATCH):
+            for name in names:
+                self._copy(file, name, batch.column(name), arrays, row)
+        return arrays
+
+    def batches(self, names: Sequence[str], size: int) -> Iterator[tuple[Path, int, Any]]:
+        """Yield a file, the number of a row, and the columns of as many rows from it on."""
         import pyarrow
         from pyarrow import parquet
 
-        arrays: dict[str, NDArray] = {}
         row = 0
         for file, _ in self._files:
             try:
@@ -143,13 +183,11 @@ class _Source:
                     have = set(opened.schema_arrow.names)
                     if lacking := [name for name in names if name not in have]:
                         raise DataError(f"{file}: there is no column {lacking[0]!r}")
-                    for batch in opened.iter_batches(BATCH, columns=list(names)):
-                        for name in names:
-                            self._copy(file, name, batch.column(name), arrays, row)
+                    for batch in opened.iter_batches(size, columns=list(names)):
+                        yield file, row, batch
                         row += batch.num_rows
             except (OSError, pyarrow.ArrowException) as error:
                 raise DataError(f"{file}: cannot be read by pyarrow ({error})") from error
-        return arrays
 
     def _copy(
         self, file: Path, name: str, column: Any, arrays: dict[str, NDArray], row: int
@@ -158,7 +196,7 @@ class _Source:
         values = _values(file, name, column, row)
         if name not in arrays:
             dtype = np.float32 if values.dtype.kind == "f" else values.dtype
-            arrays[name] = np.empty((self._rows, *values.shape[1:]), dtype)
+            arrays[name] = np.empty((self.rows, *values.shape[1:]), dtype)
         if values.shape[1:] != arrays[name].shape[1:]:
             raise DataError(
                 f"{file}: column {name!r}: {_width(values)} values in row {row} of the data, but "
@@ -308,20 +346,10 @@ def _keys(
     path: Path, source: _Source, info: Mapping[str, Any], selection: Selection
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return what makes an observation, and notes of pictures that were passed over."""
-    features = info.get("features") or {}
-    pictures = [
-        name
-        for name, feature in sorted(features.items())
-        if feature.get("dtype") in ("image", "video")
-    ]
-    for key in selection.observation_keys:
-        if columns_needed([key]) & set(pictures):
-            raise DataError(
-                f"{path}: {key} is an image or a video, which is not read from LeRobot's data; "
-                "name vectors with --observation-keys"
-            )
+    pictures = sorted(_pictures(info))
     # The width is not known yet: a list of numbers is a vector.
-    kinds = {name: ((1,), kind) for name, kind in source.kinds.items()}
+    kinds: dict[str, Any] = {name: ((1,), kind) for name, kind in source.kinds.items()}
+    kinds |= {name: ((1, 1, 3), np.uint8) for name in pictures}
     defaults = [
         name for name, kind in sorted(source.kinds.items())
         if name.startswith("observation.") and kind.kind in "fiu"
@@ -329,12 +357,19 @@ def _keys(
     if not defaults and pictures and not selection.observation_keys:
         raise DataError(
             f"{path}: the observation {', '.join(pictures)} is an image or a video, and there is "
-            "no vector beside it; agents see vectors: record some too"
+            "no vector beside it: name it with --observation-keys"
         )
     if not defaults and not selection.observation_keys:
         raise DataError(f"{path}: there is no column observation.* of numbers")
     keys, notes = choose_keys(path, kinds, selection, defaults)
     return keys, notes if selection.observation_keys else (*notes, *passed_over_images(pictures))
+
+
+def _pictures(info: Mapping[str, Any]) -> dict[str, str]:
+    """Return the features that are images or videos, by name: which of both."""
+    features = info.get("features") or {}
+    kinds = {name: feature.get("dtype") for name, feature in features.items()}
+    return {name: kind for name, kind in kinds.items() if kind in ("image", "video")}
 
 
 def _order(

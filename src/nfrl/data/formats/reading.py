@@ -14,7 +14,10 @@ from nfrl.data.errors import DataError
 from nfrl.data.packed import pack
 from nfrl.data.trajectories import Trajectories
 from nfrl.errors import UserError
-from nfrl.spec import ArraySpec, Spec
+from nfrl.spec import ArraySpec, Spec, split_size
+
+VIDEO = "'nfrl[video]'"
+"""What to install to read compressed images and videos, and to read images smaller."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +26,9 @@ class Selection:
 
     Attributes:
         observation_keys: What makes an observation, in this order: names in the data, with the
-            columns wanted where not all are: ``("keypoint", "state[:2]")``. Empty for what the
-            format's reader takes by default.
+            columns wanted where not all are: ``("keypoint", "state[:2]")``, or the size in which an
+            image is wanted: ``"camera[96x96]"``. Empty for what the format's reader takes by
+            default.
         action_key: The name of the action; empty for the format's own.
         tasks: Of a data set of several tasks, those wanted: their numbers or their words.
     """
@@ -127,9 +131,11 @@ def choose_keys(
         The keys, and a note for what was passed over.
 
     Raises:
-        DataError: A key is not there, or there is nothing of numbers.
+        DataError: A key is not there, an image is asked for in two sizes, or there is nothing of
+            numbers.
     """
     if selection.observation_keys:
+        image_sizes(path, selection.observation_keys)
         for key in selection.observation_keys:
             _find(path, kinds, key)
         return selection.observation_keys, ()
@@ -157,6 +163,20 @@ def columns_needed(keys: Iterable[str]) -> set[str]:
     return {_parse(key)[0] for key in keys}
 
 
+def image_sizes(path: Path, keys: Iterable[str]) -> dict[str, tuple[int, int] | None]:
+    """Return for each array that keys name the size that is asked of it: (height, width), or None.
+
+    Raises:
+        DataError: One is asked for in two sizes.
+    """
+    sizes: dict[str, tuple[int, int] | None] = {}
+    for key in keys:
+        name, _, size = _parse(key)
+        if sizes.setdefault(name, size) != size:
+            raise DataError(f"{path}: {name} is asked for in two sizes: name it once")
+    return sizes
+
+
 def lay_out(
     path: Path,
     columns: Mapping[str, NDArray],
@@ -168,23 +188,28 @@ def lay_out(
     Args:
         path: Of the data, for messages.
         columns: Arrays (rows, ...), by name.
-        keys: Names, each with a slice of its flattened columns where not all are wanted.
+        keys: Names, each with a slice of its flattened columns where not all are wanted, or with
+            the size in which an image is wanted.
         rename: What a key is called in the spec, where it is called otherwise.
 
     Returns:
         (rows, d) float32, or packed rows where one is an image; and the spec of each key.
 
     Raises:
-        DataError: A name is not there, or it is a picture of another type than uint8.
+        DataError: A name is not there, it is a picture of another type than uint8, or an image is
+            smaller than it is wanted.
     """
     parts, specs = [], {}
     for key in keys:
-        name, part = _parse(key)
+        name, part, size = _parse(key)
         array = np.asarray(_find(path, columns, key))
         shape = array.shape[1:]
         if array.dtype.kind not in "fiub":
             raise DataError(f"{path}: {name}: values of type {array.dtype} are not numbers")
         array = as_bytes(array)
+        if size:
+            array = _in_size(path, name, array, size)
+            shape = array.shape[1:]
         spec = ArraySpec(shape, "uint8" if array.dtype == np.uint8 else "float32")
         if is_picture(shape, array.dtype) and not spec.is_image:
             raise DataError(
@@ -200,12 +225,57 @@ def lay_out(
         if not flat.shape[1]:
             raise DataError(f"{path}: {key} holds no columns")
         parts.append(flat)
-        specs[(rename or {}).get(key, key)] = spec
+        # An image is called the same in any size: its shape tells the size.
+        called = name if size else key
+        specs[(rename or {}).get(called, called)] = spec
     if any(spec.is_image for spec in specs.values()):
         return pack(parts), specs
     with np.errstate(over="ignore"):
         parts = [part.astype(np.float32, copy=False) for part in parts]
     return (np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]), specs
+
+
+def resize(where: Path | str, image: NDArray, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an image of a smaller size: each pixel is the mean of those that it covers.
+
+    Args:
+        where: The file, for messages.
+        image: (height, width, channels) uint8.
+        size: (height, width).
+
+    Raises:
+        UserError: The image is smaller than that; or Pillow is not installed.
+    """
+    if image.shape[:2] == size:
+        return image
+    height, width = size
+    if image.shape[0] < height or image.shape[1] < width:
+        stored = f"{image.shape[0]}x{image.shape[1]}"
+        raise DataError(f"{where}: the images are {stored}, smaller than [{height}x{width}]")
+    pillow = require(Path(where), "PIL.Image", VIDEO)
+
+    def shrink(array: NDArray) -> NDArray:
+        return np.asarray(pillow.fromarray(array).resize((width, height), pillow.Resampling.BOX))
+
+    if image.shape[2] == 3:
+        return shrink(np.ascontiguousarray(image))
+    # One by one: Pillow would take a fourth channel for opacity, and weigh the colours by it.
+    channels = [shrink(np.ascontiguousarray(image[..., i])) for i in range(image.shape[2])]
+    return np.stack(channels, axis=-1)
+
+
+def _in_size(path: Path, name: str, array: NDArray, size: tuple[int, int]) -> NDArray:
+    """Return images (rows, height, width, channels) in a size."""
+    if array.ndim != 4 or array.dtype != np.uint8:
+        raise DataError(
+            f"{path}: {name}: only an image has a size: leave out [{size[0]}x{size[1]}]"
+        )
+    if array.shape[1:3] == size:
+        return array
+    found = np.empty((len(array), *size, array.shape[3]), np.uint8)
+    for row, image in enumerate(array):
+        found[row] = resize(f"{path}: {name}", image, size)
+    return found
 
 
 def as_bytes(array: NDArray) -> NDArray:
@@ -267,16 +337,19 @@ def skipped(count: int) -> tuple[str, ...]:
     return (f"{count} {noun} of one row {verb} skipped: nothing follows it",)
 
 
-def _parse(key: str) -> tuple[str, slice | None]:
+def _parse(key: str) -> tuple[str, slice | None, tuple[int, int] | None]:
+    name, size = split_size(key)
+    if size:
+        return name, None, size
     match = re.fullmatch(r"(.+?)\[(-?\d*):(-?\d*)\]", key)
     if not match:
-        return key, None
+        return key, None, None
     name, low, high = match.groups()
-    return name, slice(int(low) if low else None, int(high) if high else None)
+    return name, slice(int(low) if low else None, int(high) if high else None), None
 
 
 def _find(path: Path, columns: Mapping[str, Any], key: str) -> Any:
-    name, _ = _parse(key)
+    name = _parse(key)[0]
     if name not in columns:
         have = ", ".join(sorted(columns)) or "nothing"
         raise DataError(f"{path}: no {name!r} to make observations of (there is {have})")
