@@ -343,7 +343,8 @@ def test_robomimics_pictures_are_passed_over(robomimic):
     def edit(file):
         for name, demo in file["data"].items():
             steps = int(name.split("_")[1]) + 1
-            demo["obs/camera"] = np.zeros((steps, 8, 8, 3), np.uint8)
+            for group in ("obs", "next_obs"):
+                demo[f"{group}/camera"] = np.zeros((steps, 8, 8, 3), np.uint8)
 
     change(robomimic, edit)
     (note,) = hdf5.read(robomimic, ALL).notes
