@@ -162,6 +162,17 @@ def _labelled(task: Task, part: Trajectories) -> Trajectories:
     )
 
 
+def _cure(theirs: Spec) -> str:
+    """Say what can be done where data do not fit an environment that observes several arrays."""
+    if len(theirs.observation) == 1:
+        return ""
+    names = ", ".join(
+        f"{name} (an image)" if array.is_image else name
+        for name, array in theirs.observation.items()
+    )
+    return f": of {names} choose what the data have, too, with --observation-keys"
+
+
 def _checked_against(task: Task, spec: Spec, data: Data) -> Spec:
     """Return the spec with the environment's bounds of actions."""
     # Imported here: it imports simulators, and training alone needs none.
@@ -173,7 +184,7 @@ def _checked_against(task: Task, spec: Spec, data: Data) -> Spec:
     if ours != (theirs.width, theirs.action_dim):
         raise UserError(
             f"{data.uri} has observations of {ours[0]} numbers and actions of {ours[1]}; "
-            f"{task.name} has {theirs.width} and {theirs.action_dim}"
+            f"{task.name} has {theirs.width} and {theirs.action_dim}{_cure(theirs)}"
         )
     actions = np.concatenate([data.training.actions, data.validation.actions])
     bounds = (theirs.action.low, theirs.action.high)
