@@ -499,7 +499,7 @@ def test_a_suite_passes_trackers_on_unless_a_line_has_its_own(tmp_path):
     for own, passed in (((), ["wandb", "mlflow"]), (("--track", "tensorboard"), ["tensorboard"])):
         job = Job((*line, *own))
         planned = plan(job.words, tmp_path)
-        command = suite._command(job, planned, tmp_path, None, 1, ["wandb", "mlflow"])
+        command = suite._command(job, planned, tmp_path, 1, ["wandb", "mlflow"])
         assert command.count("--track") == 1
         at = command.index("--track") + 1
         assert command[at : at + len(passed)] == passed
