@@ -20,8 +20,6 @@ COMPILATION_CACHE = {
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 if "PYTEST_XDIST_WORKER" not in os.environ:
     COMPILATION_CACHE["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="nfrl-tests-jax-")
-    # XLA's older emitters compile our small programs in half of the time.
-    os.environ["XLA_FLAGS"] = f"{os.getenv('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 os.environ.update(COMPILATION_CACHE)
 
 
