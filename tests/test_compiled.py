@@ -35,6 +35,15 @@ def test_a_folder_of_the_users_own_stays(home, monkeypatch):
     assert not list(home.iterdir())
 
 
+def test_a_node_of_another_kind_keeps_its_own(home, monkeypatch):
+    """A launcher hands its variables on, this one among them."""
+    compiled.keep_compiled_programs()
+    of_the_launcher = os.environ[CACHE]
+    monkeypatch.setattr(compiled, "_processor", lambda: "another")
+    compiled.keep_compiled_programs()
+    assert os.environ[CACHE] == str(compiled.cache_folder()) != of_the_launcher
+
+
 def test_a_home_that_cannot_be_written_to_is_no_error(home):
     (home / "nfrl").write_text("a file where the folder should be")
     compiled.keep_compiled_programs()

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from nfrl.data.dataset import Dataset
 from nfrl.data.errors import DataError
 from nfrl.data.formats import hdf5, lerobot, minari_files, npz, ogbench, zarr_buffer
-from nfrl.data.formats.reading import Selection, lay_out
+from nfrl.data.formats.reading import VIDEO, Selection, lay_out, require
 from nfrl.data.packed import unpack
 from nfrl.data.trajectories import Trajectories
 from nfrl.errors import UserError
+from nfrl.spec import ActionSpec, Spec
 
 LENGTHS = (5, 1, 3)
 ROWS, ENDS = sum(LENGTHS), np.cumsum(LENGTHS)
@@ -813,3 +814,19 @@ def test_only_lerobots_data_name_tasks(tmp_path, form):
     path = Path(write(episodes, tmp_path)) if write else tmp_path
     with pytest.raises(DataError, match="--tasks"):
         form.read(path, Selection(tasks=("0",)))
+
+
+def test_a_vector_of_bytes_beside_an_image_is_numbers():
+    """A gripper's flag, say, which is not packed as pixels are."""
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), np.uint8)
+    flags = np.arange(10, dtype=np.uint8).reshape(5, 2)
+    packed, specs = lay_out(Path("a"), {"camera": pixels, "flag": flags}, ("flag", "camera"))
+    parts = unpack(packed, Spec(specs, ActionSpec.unit(1)))
+    np.testing.assert_array_equal(parts["flag"], flags.astype(np.float32))
+    np.testing.assert_array_equal(parts["camera"], pixels)
+
+
+def test_an_error_names_a_package_as_pip_does(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(UserError, match=r"needs pillow .*pip install 'nfrl\[video\]'"):
+        require(Path("a"), "PIL.Image", VIDEO)

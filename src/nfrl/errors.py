@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+_PACKAGES = {"PIL": "pillow", "mlflow": "mlflow-skinny"}
+
 
 class UserError(Exception):
     """An error whose cause and cure a user can act on.
@@ -22,3 +24,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:5]
     return UserError(f"unknown {kind} {name!r}; did you mean {', '.join(near)}?")
+
+
+def package_of(module: str) -> str:
+    """Return what pip calls the package that a module is of: the one that our extras install."""
+    name = module.partition(".")[0]
+    return _PACKAGES.get(name, name)

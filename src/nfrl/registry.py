@@ -21,7 +21,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from nfrl.errors import UserError, unknown_name
+from nfrl.errors import UserError, package_of, unknown_name
 
 KINDS = {
     "agents": "the configuration of an agent, a frozen dataclass with `build`",
@@ -138,7 +138,7 @@ def check_installed(found: Any, purpose: str, extra: str) -> None:
     for package in getattr(found, "requires", ()):
         if importlib.util.find_spec(package) is None:
             raise ModuleNotFoundError(
-                f"{purpose} needs the package {package}: pip install 'nfrl[{extra}]'",
+                f"{purpose} needs the package {package_of(package)}: pip install 'nfrl[{extra}]'",
                 name=package,
             )
 

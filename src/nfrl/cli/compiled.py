@@ -8,6 +8,7 @@ from pathlib import Path
 
 LIMIT = 2_000_000_000
 """Bytes that are kept; the oldest programs go first."""
+_PREFIX = "nfrl-compiled-"
 _SETTINGS = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -18,9 +19,11 @@ def keep_compiled_programs() -> None:
     """Tell JAX, which must not be imported yet, where to keep what it compiles.
 
     What the user set stays: ``JAX_COMPILATION_CACHE_DIR`` names another folder, and
-    ``JAX_ENABLE_COMPILATION_CACHE=false`` keeps nothing.
+    ``JAX_ENABLE_COMPILATION_CACHE=false`` keeps nothing. What a command like this one set does not:
+    a cluster hands it on to nodes, whose processors may be of another kind.
     """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if given and not Path(given).name.startswith(_PREFIX):
         return
     folder = cache_folder()
     with suppress(OSError):  # a home that cannot be written to: nothing is kept
@@ -38,7 +41,7 @@ def cache_folder() -> Path:
     """
     root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     kind = hashlib.sha256(_processor().encode()).hexdigest()[:12]
-    return root / "nfrl" / f"compiled-{kind}"
+    return root / "nfrl" / f"{_PREFIX}{kind}"
 
 
 def _processor() -> str:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from nfrl.cli.compiled import keep_compiled_programs
-from nfrl.errors import UserError, unknown_name
+from nfrl.errors import UserError, package_of, unknown_name
 
 COMMANDS = {
     "demo": "make data, train NF-GCBC and its Gaussian twin, evaluate, show the comparison",
@@ -33,6 +33,7 @@ EXTRA_OF = {
     "pymunk": "imitation",
     "gymnasium_robotics": "imitation",
     "brax": "online",
+    **dict.fromkeys(("av", "PIL"), "video"),
     **dict.fromkeys(("onnx", "onnxruntime", "flatbuffers"), "export"),
     "huggingface_hub": "hub",
     **dict.fromkeys(("ray", "submitit"), "cluster"),
@@ -74,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if extra is None:
             raise
         print(
-            f"nfrl: nfrl {name} needs the package {error.name}: pip install 'nfrl[{extra}]'",
+            f"nfrl: nfrl {name} needs the package {package_of(error.name or '')}: "
+            f"pip install 'nfrl[{extra}]'",
             file=sys.stderr,
         )
         return EXIT_USER_ERROR

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from nfrl.errors import UserError
 from nfrl.launch.launcher import Command, Start
-from nfrl.launch.work import Work, forwarded
+from nfrl.launch.work import Work, forwarded, prepared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,17 +59,9 @@ class RayLauncher:
             )
 
             def begin(commands: Sequence[Command]) -> list[_Task]:
-                for command in commands:
-                    command.log.parent.mkdir(parents=True, exist_ok=True)
-                    command.log.write_bytes(b"")
+                cores = self.cores(lanes)
                 works = [
-                    Work(
-                        dataclasses.replace(command, log=command.log.absolute()),
-                        folder,
-                        self.cores(lanes),
-                        environment,
-                        with_us=True,
-                    )
+                    Work(prepared(command), folder, cores, environment, with_us=True)
                     for command in commands
                 ]
                 return [_Task(task.remote(work), work.command) for work in works]

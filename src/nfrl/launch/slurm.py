@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from nfrl.errors import UserError
 from nfrl.launch.launcher import Command, Start
 from nfrl.launch.local import Process
-from nfrl.launch.work import Work
+from nfrl.launch.work import Work, prepared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,19 +60,10 @@ class SlurmLauncher:
         folder = os.getcwd()
 
         def begin(commands: Sequence[Command]) -> list[_Job]:
-            for command in commands:
-                command.log.parent.mkdir(parents=True, exist_ok=True)
-                command.log.write_bytes(b"")
+            # Slurm takes this process's environment to the nodes, and ends all processes of a job
+            # with it.
             works = [
-                # Slurm takes this process's environment to the nodes, and ends all processes of a
-                # job with it.
-                _Resumable(
-                    dataclasses.replace(command, log=command.log.absolute()),
-                    folder,
-                    self.cpus,
-                    environment={},
-                    with_us=False,
-                )
+                _Resumable(prepared(command), folder, self.cpus, environment={}, with_us=False)
                 for command in commands
             ]
             with executor.batch():

@@ -1,5 +1,6 @@
 """A command as a node of a cluster carries it out."""
 
+import dataclasses
 import os
 import signal
 import time
@@ -18,6 +19,13 @@ _FORWARDED = (
 def forwarded() -> dict[str, str]:
     """Return the variables of this process that runs on other machines must have, too."""
     return {name: value for name, value in os.environ.items() if name.startswith(_FORWARDED)}
+
+
+def prepared(command: Command) -> Command:
+    """Return a command that can be sent away: with an empty log, of an absolute path."""
+    command.log.parent.mkdir(parents=True, exist_ok=True)
+    command.log.write_bytes(b"")
+    return dataclasses.replace(command, log=command.log.absolute())
 
 
 class Work:

@@ -12,7 +12,6 @@ hold still. A target that is made of the present observation does not: IQL's Q f
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Self
 
 import equinox as eqx
@@ -24,7 +23,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.agents.parts.optimization import AdamW, initial_state
-from nfrl.agents.wrappers.wrapper import GOALS, Wrapper, replaced
+from nfrl.agents.wrappers.wrapper import GOALS, Build, Wrapper, replaced
 from nfrl.data.dataset import Dataset, PackedRows
 from nfrl.errors import UserError
 from nfrl.interfaces.agent import Agent
@@ -56,7 +55,7 @@ class ImageOptions:
 
 
 def build_with_images(
-    build: Callable[[PRNGKeyArray, Spec, int, Dataset | None], Agent],
+    build: Build,
     images: ImageOptions,
     key: PRNGKeyArray,
     spec: Spec,
@@ -206,8 +205,7 @@ class SeeingAgent(Wrapper):
             seen = replaced(batch, _LEARNED_FROM, sight)
             seen = replaced(seen, ("next_observations",), still)
             agent, metrics = self.agent.update(seen, key)
-            dynamic, _ = eqx.partition(agent, eqx.is_array)
-            return self._loss_of_sight(metrics), (dynamic, metrics)
+            return self._loss_of_sight(metrics), (eqx.filter(agent, eqx.is_array), metrics)
 
         if self.sight_state is None:
             _, (dynamic, metrics) = loss(learned)

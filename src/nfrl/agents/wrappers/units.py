@@ -15,7 +15,6 @@ into the next.
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any, Self
 
 import equinox as eqx
@@ -25,7 +24,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfrl.agents.wrappers.wrapper import Wrapper
+from nfrl.agents.wrappers.wrapper import Build, Wrapper
 from nfrl.data.dataset import Dataset
 from nfrl.errors import UserError
 from nfrl.interfaces.agent import Agent
@@ -37,7 +36,7 @@ _ACTIONS = ("actions", "next_actions")
 
 
 def build_in_units(
-    build: Callable[[PRNGKeyArray, Spec, int, Dataset | None], Agent],
+    build: Build,
     key: PRNGKeyArray,
     spec: Spec,
     steps: int,

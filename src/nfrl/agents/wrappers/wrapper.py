@@ -9,7 +9,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfrl.data.dataset import Dataset
 from nfrl.interfaces.agent import Agent, Capabilities
+from nfrl.spec import Spec
 
+Build = Callable[[PRNGKeyArray, Spec, int, Dataset | None], Agent]
+"""Builds an agent: of (key, spec, steps, data), as :class:`nfrl.interfaces.agent.AgentConfig`."""
 GOALS = ("goals", "actor_goals", "subgoals", "actor_subgoals")
 """What of a batch is a goal, or may be asked for as one."""
 

@@ -13,7 +13,7 @@ from nfrl.data.actions import action_spec
 from nfrl.data.errors import DataError
 from nfrl.data.packed import pack
 from nfrl.data.trajectories import Trajectories
-from nfrl.errors import UserError
+from nfrl.errors import UserError, package_of
 from nfrl.spec import ArraySpec, Spec, split_size
 
 VIDEO = "'nfrl[video]'"
@@ -89,8 +89,9 @@ def require(path: Path, package: str, install: str = "'nfrl[data]'") -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        name = package.split(".")[0]
-        raise UserError(f"{path} needs {name} ({error}): pip install {install}") from None
+        raise UserError(
+            f"{path} needs {package_of(package)} ({error}): pip install {install}"
+        ) from None
 
 
 def refuse_tasks(path: Path, selection: Selection) -> None:
@@ -224,14 +225,14 @@ def lay_out(
             spec = ArraySpec(flat.shape[1:])
         if not flat.shape[1]:
             raise DataError(f"{path}: {key} holds no columns")
-        parts.append(flat)
+        with np.errstate(over="ignore"):
+            # Also a vector of bytes, which would be packed as pixels are.
+            parts.append(flat if spec.is_image else flat.astype(np.float32, copy=False))
         # An image is called the same in any size: its shape tells the size.
         called = name if size else key
         specs[(rename or {}).get(called, called)] = spec
     if any(spec.is_image for spec in specs.values()):
         return pack(parts), specs
-    with np.errstate(over="ignore"):
-        parts = [part.astype(np.float32, copy=False) for part in parts]
     return (np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]), specs
 
 
