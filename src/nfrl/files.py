@@ -1,11 +1,11 @@
-"""Writing files so that a kill, a crash or a full disk never leaves half of one."""
+"""Writing files so that a kill, a crash or a full disk never leaves half of one; and alone."""
 
 import contextlib
 import errno
 import json
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,7 +26,8 @@ def write_atomically(path: Path | str, write: Callable[[BinaryIO], object]) -> N
         write: Writes the contents to the open binary file it is given; what it returns is dropped.
 
     Raises:
-        UserError: The disk is full, or the folder cannot be written; nothing was overwritten.
+        UserError: The disk is full or fails, or the folder cannot be written to; nothing was
+            overwritten.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -38,16 +39,19 @@ def write_atomically(path: Path | str, write: Callable[[BinaryIO], object]) -> N
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise UserError(
-                f"the disk is full: could not write {path}; nothing was overwritten"
-            ) from error
-        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            raise UserError(f"no permission to write {path}; nothing was overwritten") from error
-        raise
+        raise UserError(f"{not_written(path, error)}; nothing was overwritten") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def not_written(path: Path | str, error: OSError) -> str:
+    """Return what is said where the system refuses to write a file: its name, and the cure."""
+    if error.errno in _NO_ROOM:
+        return f"the disk is full: could not write {path}; make room and give the command again"
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return f"no permission to write {path}; change that, or name another place"
+    return f"could not write {path}: {error.strerror}; see whether the disk is sound"
 
 
 def write_json(path: Path | str, value: Mapping[str, Any]) -> None:
@@ -71,6 +75,53 @@ def write_bytes(path: Path | str, content: bytes) -> None:
         UserError: As for `write_atomically`.
     """
     write_atomically(path, lambda file: file.write(content))
+
+
+@contextlib.contextmanager
+def held(folder: Path, busy: str) -> Iterator[None]:
+    """Keep a folder for this process alone, by a lock that the system releases however it ends.
+
+    The folder is made if it is missing, and taken away again if nothing is in it afterwards.
+
+    Args:
+        folder: The folder.
+        busy: What is said where another process has it.
+
+    Raises:
+        UserError: Another process has it; or it cannot be made.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has none; two processes at once are not noticed there.
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+        return
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    lock = folder / ".lock"
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = open(lock, "a")  # noqa: SIM115
+        except OSError as error:
+            raise UserError(not_written(lock, error)) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(busy) from None
+            except OSError:
+                pass  # Some network file systems have no locks either.
+            # Who held it before takes the file away: then this one is a file without a name.
+            if not (lock.exists() and os.path.samestat(lock.stat(), os.fstat(file.fileno()))):
+                continue
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    lock.unlink()
+                    for each in missing:
+                        each.rmdir()  # which fails, and ends this, where it is not empty
+            return
 
 
 def void(_: object) -> None:

@@ -26,6 +26,7 @@ from nfrl.collect.recipe import REVISION, Recipe
 from nfrl.data.formats import ogbench
 from nfrl.environments.episode import Episode
 from nfrl.errors import UserError
+from nfrl.files import held as hold
 from nfrl.files import write_atomically, write_json
 
 # Rows in a shard, roughly: a few seconds of one worker's time, lost at most when it is killed.
@@ -145,12 +146,7 @@ def held(plan: Plan, *, force: bool) -> Iterator[None]:
     Raises:
         UserError: The parts are of another plan, or another process is at work on them.
     """
-    with contextlib.ExitStack() as stack:
-        try:
-            plan.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make {plan.folder}: {error.strerror}") from error
-        stack.enter_context(_lock(plan.folder / "lock"))
+    with hold(plan.folder, f"another process is making {plan.folder}; wait for it"):
         found = _read_json(plan.folder / "plan.json")
         if found is not None and found != _begun(plan):
             if not force:
@@ -269,21 +265,3 @@ def _is_sound(path: Path) -> bool:
             return archive.testzip() is None
     except (OSError, zipfile.BadZipFile, zlib.error):
         return False
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock that the system releases however the process ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has none; two makers at once are not noticed there.
-        yield
-        return
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another process is making {path.parent}; wait for it") from error
-        except OSError:
-            pass  # Some network file systems have no locks either.
-        yield

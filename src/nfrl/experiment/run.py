@@ -1,5 +1,6 @@
 """A run from whatever its folders hold to its record: offline, on online, or exploring."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -61,11 +62,15 @@ def run(
         Each seed's result, as written to its result.json.
 
     Raises:
-        UserError: A checkpoint is cut short, the data are not there, an environment failed, or the
-            disk is full. A run whose loss became non-finite is recorded as diverged first. A
-            tracker is unknown; one that fails later is only warned of.
+        UserError: A checkpoint is cut short, the data are not there, an environment failed, the
+            disk is full, or another process works on a folder. A run whose loss became non-finite
+            is recorded as diverged first. A tracker is unknown; one that fails later is only
+            warned of.
     """
-    with Tracking(folders, trackers, draw=draw):
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(folder.held())
+        stack.enter_context(Tracking(folders, trackers, draw=draw))
         results = [finished_result(folder) for folder in folders]
         if None not in results:
             return [result for result in results if result is not None]

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import zipfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nfrl.errors import UserError
-from nfrl.files import write_atomically, write_json
+from nfrl.files import held, not_written, write_atomically, write_json
 from nfrl.runs.records import Record, check_record, read_result
 
 Columns = Mapping[str, NDArray[np.float64]]
@@ -75,6 +76,14 @@ class RunFolder:
         """Whether the folder holds a run."""
         return (self.path / "config.json").is_file()
 
+    def held(self) -> AbstractContextManager[None]:
+        """Keep the folder for this process alone, so that no other trains in it.
+
+        Raises:
+            UserError: Another one does.
+        """
+        return held(self.path, f"another process works on {self.path}; wait for it, or stop it")
+
     def read_config(self) -> dict[str, Any]:
         """Read config.json.
 
@@ -107,13 +116,13 @@ class RunFolder:
         """Add a line to metrics.jsonl.
 
         Raises:
-            UserError: The disk is full; what is left of the line goes with the next truncation.
+            UserError: The disk is full or fails; what is left of the line goes with the next truncation.
         """
         try:
             with self.metrics_file.open("a") as file:
                 file.write(json.dumps(metrics) + "\n")
         except OSError as error:
-            raise UserError(f"could not write {self.metrics_file}: {error.strerror}") from error
+            raise UserError(not_written(self.metrics_file, error)) from error
 
     def truncate_metrics(self, step: int) -> None:
         """Drop what was measured after a step, and a line that a kill cut short."""

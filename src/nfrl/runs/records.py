@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nfrl.errors import UserError, unknown_name
+from nfrl.files import not_written
 from nfrl.runs import checks
 
 SCHEMA = 1
@@ -327,7 +328,7 @@ def append_record(path: Path, record: Record) -> None:
             if file.write(data) != len(data):
                 raise UserError(f"{path}: the disk took only a part of the record")
     except OSError as error:
-        raise UserError(f"{path}: the record could not be written: {error.strerror}") from error
+        raise UserError(f"the record was not kept: {not_written(path, error)}") from error
 
 
 def check_record(record: Record, where: str) -> dict[str, Any]:

@@ -1,0 +1,195 @@
+"""``python -m faults``: work through the cases, print the table, write the results."""
+
+import argparse
+import collections
+import contextlib
+import dataclasses
+import importlib
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from faults.case import Case, Outcome
+from faults.processes import adopt_orphans, assert_alone, fork
+
+PARTS = ("kills", "disks", "inputs", "security", "load", "numbers")
+# What commands import, once and before any fork.
+_IMPORTED = (
+    *("train", "resume", "eval", "data", "export", "push", "report", "suite", "play", "tune"),
+    *("finishing", "launching"),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the suite; return 0 if every promise was kept."""
+    parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"by default all: {PARTS}")
+    parser.add_argument("--short", action="store_true", help="the cases of make test only")
+    parser.add_argument("--only", default="", help="the cases whose kind or name has this in it")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is random")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cases at a time")
+    parser.add_argument("--out", type=Path, help="a JSON file for what came out")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no part {unknown}: there are {PARTS}")
+    with tempfile.TemporaryDirectory(prefix="nfrl-faults-") as root:
+        _prepare(Path(root))
+        cases = [
+            (part, case)
+            for part in options.parts or PARTS
+            for case in importlib.import_module(f"faults.{part}").cases(options.seed)
+            if (case.short or not options.short) and options.only in f"{case.kind} {case.name}"
+        ]
+        begun = time.monotonic()
+        outcomes = []
+        for outcome in _work(cases, Path(root), options.jobs):
+            outcomes.append(outcome)
+            mark = "ok" if outcome.passed else "FAILED"
+            print(
+                f"{len(outcomes)}/{len(cases)} {mark} {outcome.part}: {outcome.kind}, "
+                f"{outcome.name} ({outcome.seconds:.1f} s)",
+                *([] if outcome.passed else [outcome.said]),
+                flush=True,
+                sep="\n",
+            )
+        seconds = time.monotonic() - begun
+    print(_table(outcomes))
+    failed = [each for each in outcomes if not each.passed]
+    print(f"{len(outcomes)} cases, {len(failed)} failed, {seconds:.0f} s")
+    if options.out:
+        _write(options.out, outcomes, options.seed, seconds)
+    return int(bool(failed) or not outcomes)
+
+
+def _prepare(root: Path) -> None:
+    """Import what cases need, and keep what they compile for one another."""
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "MPLBACKEND": "agg",
+        "XDG_CACHE_HOME": str(root / "cache"),
+        "HF_HOME": str(root / "hub"),
+        "FAULTS_SHARED": str(root / "shared"),
+    }
+    (root / "shared").mkdir()
+    for name in _IMPORTED:
+        importlib.import_module(f"nfrl.cli.{name}")
+    from jax._src import xla_bridge
+
+    assert not xla_bridge.backends_are_initialized(), "a process with a back end cannot be forked"
+
+
+def _work(cases: list[tuple[str, Case]], root: Path, jobs: int) -> Iterator[Outcome]:
+    waiting = collections.deque(enumerate(cases))
+    running: dict[int, tuple[str, Case, Path, float]] = {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            number, (part, case) = waiting.popleft()
+            folder = root / f"{number:04d}"
+            folder.mkdir()
+            process = fork(lambda case=case, folder=folder: _run(case, folder), folder / "log")
+            running[process] = part, case, folder, time.monotonic()
+        for process, (part, case, folder, begun) in list(running.items()):
+            seconds = time.monotonic() - begun
+            found, status = os.waitpid(process, os.WNOHANG)
+            if not found and seconds > case.seconds:
+                os.kill(process, signal.SIGKILL)  # and, one after the other, all below it
+                found, status = os.waitpid(process, 0)
+            if found:
+                del running[process]
+                yield _outcome(part, case, folder, seconds)
+                with contextlib.suppress(OSError):
+                    shutil.rmtree(folder)
+        time.sleep(0.005)
+
+
+def _run(case: Case, folder: Path) -> int:
+    """Run a case in a process of its own: its folder, its orphans, its memory."""
+    adopt_orphans()
+    place, temporary = folder / "place", folder / "temporary"
+    place.mkdir()
+    temporary.mkdir()
+    os.chdir(place)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
+    try:
+        said = case.run(place) or ""
+        assert_alone()
+        left = sorted(path.name for path in temporary.iterdir())
+        assert not left, f"temporary files were left behind: {left}"
+        peak = max(
+            resource.getrusage(who).ru_maxrss / 1024
+            for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
+        assert peak < case.megabytes, f"it took {peak:.0f} MB of memory"
+    except Exception as error:
+        traceback.print_exc()
+        _tell(folder, passed=False, said=str(error))
+        return 1
+    _tell(folder, passed=True, said=said, megabytes=peak)
+    return 0
+
+
+def _tell(folder: Path, **values: object) -> None:
+    (folder / "outcome.json").write_text(json.dumps(values))
+
+
+def _outcome(part: str, case: Case, folder: Path, seconds: float) -> Outcome:
+    try:
+        told = json.loads((folder / "outcome.json").read_text())
+    except OSError:
+        told = {"passed": False, "said": ""}
+    said = told["said"]
+    if not told["passed"]:
+        why = f"it took more than {case.seconds:.0f} s" if seconds > case.seconds else ""
+        said = f"{why}\n{(folder / 'log').read_text(errors='replace')[-4000:]}"
+    megabytes = told.get("megabytes", 0.0)
+    return Outcome(part, case.kind, case.name, told["passed"], said, seconds, megabytes)
+
+
+def _table(outcomes: Sequence[Outcome]) -> str:
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for each in outcomes:
+        groups.setdefault((each.part, each.kind), []).append(each)
+    lines = [
+        "| part | met by the fault | cases | kept | slowest, s | most memory, MB |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for (part, kind), those in groups.items():
+        kept = sum(each.passed for each in those)
+        slowest, most = (max(getattr(e, n) for e in those) for n in ("seconds", "megabytes"))
+        lines.append(f"| {part} | {kind} | {len(those)} | {kept} | {slowest:.1f} | {most:.0f} |")
+    return "\n".join(lines)
+
+
+def _write(path: Path, outcomes: Sequence[Outcome], seed: int, seconds: float) -> None:
+    from nfrl.files import write_json
+    from nfrl.runs.provenance import provenance
+
+    cases = []
+    for each in outcomes:
+        case = dataclasses.asdict(each)
+        case["said"] = each.said.replace(tempfile.gettempdir(), "")[:500]
+        case["seconds"], case["megabytes"] = round(each.seconds, 2), round(each.megabytes)
+        cases.append(case)
+    value = {
+        **provenance(),
+        "seed": seed,
+        "seconds": round(seconds),
+        "failed": sum(not each.passed for each in outcomes),
+        "cases": cases,
+    }
+    write_json(path, value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
