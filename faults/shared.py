@@ -1,0 +1,120 @@
+"""What several cases need, made once by the first that asks for it; and what a folder holds."""
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from faults.processes import Command, nfrl
+
+POINT = "pointmaze-medium-navigate-v0"
+# Of a result and of a line of metrics: what differs between equal runs.
+_TIMES = {"seconds", "train_seconds", "steps_per_second", "sample_ms", "date"}
+
+
+def shared(name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that the first case to ask for it makes; the others wait for it."""
+    root = Path(os.environ["FAULTS_SHARED"])
+    folder, done = root / name, root / f"{name}.done"
+    with _lock(root / f"{name}.lock"):
+        if not done.exists():
+            here = Path.cwd()
+            shutil.rmtree(folder, ignore_errors=True)  # what failed for another case
+            folder.mkdir()
+            os.chdir(folder)
+            make(folder)
+            os.chdir(here)
+            done.touch()
+    return folder
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def point_data() -> Path:
+    """Return a small data set of a point maze."""
+
+    def make(folder: Path) -> None:
+        words = ("--episodes", "4", "--steps", "100", "--workers", "1", "--path", "point.npz")
+        nfrl("data", "make", POINT, *words).succeeded()
+
+    return shared("data", make) / "point.npz"
+
+
+def trained_run() -> Path:
+    """Return a small run that is finished: ``runs/TASK/gcbc-laptop/seed-0``."""
+    data = point_data()
+
+    def make(folder: Path) -> None:
+        nfrl(*training_words("gcbc", data), "--runs", "runs").succeeded()
+
+    return shared("trained", make) / "runs" / POINT / "gcbc-laptop" / "seed-0"
+
+
+def training_words(agent: str, data: Path, steps: int = 20, checkpoint: int = 10) -> list[str]:
+    """Return the words that train a tiny agent on a point maze without evaluation."""
+    sizes = {
+        "gcbc": ("--agent.hidden", "16"),
+        "nf-gcbc": ("--agent.blocks", "1", "--agent.channels", "8", "--agent.encoder", "16"),
+    }
+    return [
+        *("train", agent, POINT, "--dataset", str(data), "--episodes", "0", *sizes[agent]),
+        *("--steps", str(steps), "--training.log-every", "10"),
+        *("--training.checkpoint-every", str(checkpoint)),
+        *("--training.batch-size", "16", "--training.validation-batches", "1"),
+    ]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return each file of a folder by its path: a digest of what equal work makes equal.
+
+    Times are left out, as are logs. What an archive or a file of JSON holds counts, not its bytes.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log")
+    return {str(path.relative_to(folder)): _digest(path) for path in files}
+
+
+def _digest(path: Path) -> str:
+    content = path.read_bytes()
+    if path.suffix == ".json":
+        content = json.dumps(_without_times(json.loads(content)), sort_keys=True).encode()
+    elif path.suffix == ".jsonl":
+        lines = [json.dumps(_without_times(json.loads(line))) for line in content.splitlines()]
+        content = "\n".join(sorted(lines)).encode()
+    elif path.suffix == ".npz":
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            content = b"".join(name.encode() + archive.read(name) for name in archive.namelist())
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _without_times(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _without_times(each) for name, each in value.items() if name not in _TIMES}
+    if isinstance(value, list):
+        return [_without_times(each) for each in value]
+    return value
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    """Assert that two folders hold the same, and no temporary file."""
+    ones, others = contents(found), contents(expected)
+    differ = {name for name in ones.keys() | others.keys() if ones.get(name) != others.get(name)}
+    assert not differ, {name: (ones.get(name), others.get(name)) for name in differ}
+
+
+def wait_until(told: Callable[[], object], command: Command, seconds: float = 60.0) -> None:
+    """Wait for a sign of a command's progress, or for its end."""
+    end = time.monotonic() + seconds
+    while not told() and command.poll() is None:
+        assert time.monotonic() < end, command.log.read_text(errors="replace")
