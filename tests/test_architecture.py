@@ -43,7 +43,7 @@ ORDER = (
 # Where a user's own package stands: it may import everything but the command line, and the core
 # never imports it.
 PLUGINS = "benchmarks"
-FOR_ALL = ("errors", "files", "progress")
+FOR_ALL = ("errors", "files", "reading", "progress")
 JAX = {"jax", "jaxlib", "equinox", "optax", "flowjax", "paramax"}
 SIMULATORS = {
     "gymnasium",
@@ -56,8 +56,8 @@ SIMULATORS = {
 }
 # What runs in a simulator's processes, or must start quickly: rooms, or modules of a room.
 WITHOUT_JAX = (
-    *("nfrl", "nfrl.errors", "nfrl.files", "nfrl.progress", "nfrl.spec", "nfrl.registry"),
-    *("nfrl.task", "nfrl.environments", "nfrl.collect", "nfrl.evaluation", "nfrl.reports"),
+    *("nfrl", "nfrl.errors", "nfrl.files", "nfrl.reading", "nfrl.progress", "nfrl.spec"),
+    *("nfrl.registry", "nfrl.task", "nfrl.environments", "nfrl.collect", "nfrl.evaluation", "nfrl.reports"),
     *("nfrl.runs.records", "nfrl.runs.folder", "nfrl.runs.results", "nfrl.launch", "nfrl.tuning"),
     *("nfrl.runs.tracking", "nfrl.runs.trackers", "nfrl.interfaces.tracker"),
     *("nfrl.data.load", "nfrl.data.formats", "nfrl.data.trajectories"),

@@ -132,7 +132,7 @@ def test_a_record_from_before_keeps_what_is_not_known():
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"task": "x"', "not JSON"),
+        ('{"task": "x"', "not valid JSON"),
         ("[1]", "not a record but a list"),
         (before(seed="0"), "'seed' should be an integer, not '0'"),
         (before(seed=True), "'seed' should be an integer, not True"),

@@ -4,7 +4,7 @@ policy.json          the agent's name and configuration, what it observes and do
 policy.safetensors   its weights
 """
 
-import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from nfrl.acting.policy import DESCRIPTION, SCHEMA, WEIGHTS, Policy
 from nfrl.agents import configs
 from nfrl.agents.parts.optimization import without_optimizer
 from nfrl.errors import UserError
+from nfrl.reading import one_line, read_json
 from nfrl.runs import checkpoints
 from nfrl.spec import Spec
 
 
 def is_policy(path: Path) -> bool:
     """Whether a folder holds a saved policy."""
-    return (path / DESCRIPTION).is_file()
+    return os.path.lexists(path / DESCRIPTION)
 
 
 def load(path: Path | str, *, seed: int = 0) -> Policy:
@@ -40,21 +41,22 @@ def load(path: Path | str, *, seed: int = 0) -> Policy:
         name, steps = found["agent"], int(found["steps"])
         config = configs.from_json(name, found["config"])
         spec = cattrs.structure(found["spec"], Spec)
-    except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
-        raise UserError(f"{path / DESCRIPTION} does not describe a policy: {error!r}") from error
-    like = checkpoints.outline(lambda: without_optimizer(config.build(jr.key(0), spec, steps)))
+        like = checkpoints.outline(lambda: without_optimizer(config.build(jr.key(0), spec, steps)))
+    except UserError as error:
+        raise UserError(f"{path / DESCRIPTION}: {error}") from error
+    except Exception as error:  # Whatever odd values make of what is built from them.
+        raise UserError(
+            f"{path / DESCRIPTION} does not describe a policy that can be built: "
+            f"{one_line(repr(error))}"
+        ) from error
     agent = checkpoints.load(path / WEIGHTS, like, cure="save or fetch it again")
     return Policy(agent, config, name, spec, steps=steps, seed=seed)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} does not hold a JSON object")
+    value = read_json(path)
     schema = value.get("schema")
     if schema != SCHEMA:
-        raise UserError(f"{path} is of schema {schema}; this version of nfrl reads {SCHEMA}")
+        said = one_line(repr(schema))
+        raise UserError(f"{path} is of schema {said}; this version of nfrl reads {SCHEMA}")
     return value

@@ -13,6 +13,7 @@ from nfrl.errors import UserError
 from nfrl.experiment.config import Experiment, file_name
 from nfrl.experiment.load import load_policy
 from nfrl.experiment.own import task_for
+from nfrl.reading import read_text
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.records import parse_record
 from nfrl.task import Task, find_task
@@ -111,5 +112,5 @@ def _task(options: PlayOptions, policy: Policy, known: bool) -> Task:
             return task
     record = folder.path / zoo.RECORD
     if record.is_file():
-        return find_task(parse_record(record.read_text(encoding="utf-8"), str(record)).task)
+        return find_task(parse_record(read_text(record), str(record)).task)
     raise UserError(f"{options.what} does not say what to act in: name it with --env")

@@ -16,7 +16,7 @@ from nfrl import registry
 from nfrl.agents import configs
 from nfrl.agents.configs import agents_that, find_config
 from nfrl.cli.finishing import finish
-from nfrl.cli.words import early, from_file, with_slots, without
+from nfrl.cli.words import early, errors_in_a_line, from_file, with_slots, without
 from nfrl.collect.resolve import find_or_make
 from nfrl.data.load import Data, is_uri
 from nfrl.errors import UserError, unknown_name
@@ -172,6 +172,12 @@ def plan(arguments: Sequence[str], runs: Path | None = None) -> Plan:
     file = early(words, config={"type": Path}).config
     if file is not None:
         words = [*from_file(file), *without(words, "--config")]
+        with errors_in_a_line(file):
+            return _plan(words, runs)
+    return _plan(words, runs)
+
+
+def _plan(words: Sequence[str], runs: Path | None) -> Plan:
     agent, *rest = words
     if agent.startswith("-"):
         raise UserError("train takes an agent first; `nfrl train --help` lists them")

@@ -1,9 +1,12 @@
 """The words of a command line before they are parsed: those that decide what can be parsed."""
 
 import argparse
+import contextlib
 import dataclasses
+import io
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,10 @@ from nfrl import registry
 from nfrl.errors import UserError
 from nfrl.flows import FlowConfig
 from nfrl.networks.image_encoders import ImageEncoderConfig
+from nfrl.reading import one_line, read_text
+
+LARGEST, DEEPEST = 1_000_000, 8
+"""Bytes of a configuration's file; tables within one another."""
 
 
 def early(arguments: Sequence[str], **options: Any) -> argparse.Namespace:
@@ -105,24 +112,75 @@ def from_file(path: Path) -> list[str]:
     Raises:
         UserError: The file is not there, or no such file.
     """
+    text = read_text(path, LARGEST)
     try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read as a configuration: {error}") from error
+        values = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _Loader)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read as a configuration: {one_line(error)}") from error
     if not isinstance(values, Mapping):
         raise UserError(f"{path}: a configuration is a table of options")
+    _check_values(path, values)
     values = dict(values)
     agent = values.pop("agent", None)
-    agent = {"name": agent} if isinstance(agent, str) else dict(agent or {})
+    agent = {"name": agent} if isinstance(agent, str) else agent
+    if agent is not None and not isinstance(agent, Mapping):
+        raise UserError(f"{path}: agent is {one_line(repr(agent))}, no table")
+    agent = dict(agent or {})
     name, task = agent.pop("name", None), values.pop("task", None)
     if name is None:
         raise UserError(f'{path}: there is no agent: [agent] name = "nf-bc"')
+    for key, value in (("agent", name), ("task", task)):
+        if value is not None and not (isinstance(value, str) and value):
+            raise UserError(f"{path}: the name of the {key} is {one_line(repr(value))}, no text")
     agent = _named(agent, "flow")
     if isinstance(images := agent.get("images"), Mapping):
         agent["images"] = _named(images, "encoder")
     words = options_of("", values) + options_of("agent.", agent)
     return [name, *([task] if task else []), *words]
+
+
+@contextlib.contextmanager
+def errors_in_a_line(file: Path) -> Iterator[None]:
+    """Say in a line, and of which file, what else would fill a frame with help.
+
+    Raises:
+        UserError: A word that stands for what is in the file is refused within.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            yield
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    except SystemExit as error:
+        if not error.code:
+            raise
+        # Of the frame that tyro draws, what stands above its first line.
+        text = re.sub(r"[╭╮╰╯│]", " ", said.getvalue()).strip("─ \n")
+        reason = re.split(r"──+|For full help", text.partition("\n")[2])[0]
+        raise UserError(f"{file}: {one_line(reason or text)}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without references: a few lines of them can stand for more than fits into memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.YAMLError(f"line {mark.line + 1} refers to another: write its values out")
+        return super().compose_node(parent, index)
+
+
+def _check_values(path: Path, values: Any, name: str = "", depth: int = 0) -> None:
+    """Refuse what no option can be: tables in tables in tables, or a list of lists."""
+    if depth > DEEPEST:
+        raise UserError(f"{path}: {one_line(name)} is too deep: tables in tables in tables")
+    for key, value in values.items():
+        whole = f"{name}.{key}" if name else f"{key}"
+        if isinstance(value, Mapping):
+            _check_values(path, value, whole, depth + 1)
+        elif isinstance(value, list) and any(isinstance(each, list | Mapping) for each in value):
+            raise UserError(f"{path}: {one_line(whole)} is a list of lists or tables, no option")
 
 
 def _named(table: Mapping[str, Any], slot: str) -> dict[str, Any]:

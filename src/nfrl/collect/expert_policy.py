@@ -5,17 +5,17 @@ it, and how well it does). Those that were trained here come with the package; o
 ``nfrl collect expert NAME --install`` and lie in the folder of data sets, under ``experts``.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from nfrl.data.formats import ogbench
 from nfrl.environments.locomotion import body
 from nfrl.errors import UserError
+from nfrl.reading import check_file, foreign, read_json
 
 SHIPPED = Path(__file__).with_name("experts")
 
@@ -88,21 +88,30 @@ def read_expert(path: Path) -> ExpertPolicy:
     Raises:
         UserError: It is missing or cut short, or holds something else.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            layers = len(list(file.keys())) // 2
-            # Those of the large experts that come with the package are stored in half precision.
-            weights, biases = (
-                [file.get_tensor(f"{i}.{part}").astype(np.float32) for i in range(layers)]
-                for part in ("weight", "bias")
-            )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{path}: not an expert's weights ({error})") from error
-    if not layers:
-        raise UserError(f"{path}: not an expert's weights (no layers)")
+    check_file(path)
+    with foreign(path, "safetensors"), safe_open(path, framework="numpy") as file:
+        layers = len(list(file.keys())) // 2
+        # Those of the large experts that come with the package are stored in half precision.
+        weights, biases = (
+            [file.get_tensor(f"{i}.{part}").astype(np.float32) for i in range(layers)]
+            for part in ("weight", "bias")
+        )
+    _check_layers(path, weights, biases)
     return ExpertPolicy(weights, biases)
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """Read what is written beside an expert's weights: its training and its score."""
-    return json.loads(path.with_suffix(".json").read_text())
+    return read_json(path.with_suffix(".json"))
+
+
+def _check_layers(path: Path, weights: list[NDArray], biases: list[NDArray]) -> None:
+    """Refuse what is no network: layers that do not fit one another, numbers that are none."""
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        fits = weight.ndim == 2 and bias.shape == weight.shape[1:] and weight.size
+        if not fits or (i and len(weight) != len(biases[i - 1])):
+            raise UserError(f"{path}: not an expert's weights: {i}.weight is {weight.shape}")
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise UserError(f"{path}: not an expert's weights: {i} has values that are not finite")
+    if not weights or len(biases[-1]) % 2:
+        raise UserError(f"{path}: not an expert's weights: the last layer is not of two halves")

@@ -243,7 +243,7 @@ def _find(uri: str | Path) -> tuple[str, Format, Path, str]:
         if form.matches(path):
             return own, form, path, ""
     titles = "; ".join(f"{name}: {form.title}" for name, form in formats.items())
-    raise DataError(f"{path}: this is of no format that is known ({titles})")
+    raise DataError(f"{path}: this is of no format that is known, or damaged ({titles})")
 
 
 def _formats() -> Iterator[tuple[str, Format]]:

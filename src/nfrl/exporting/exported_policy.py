@@ -22,6 +22,12 @@ import numpy as np
 
 DESCRIPTION = "export.json"
 SCHEMA = 1
+PARTS = (
+    *("format", "functions", "observation", "history", "predicted", "executed", "draws"),
+    *("goals", "goal_columns"),
+)
+LARGEST = 4_000_000_000
+"""Bytes of a file."""
 Run = Callable[[Mapping[str, Any]], np.ndarray]
 """A function of the policy: of arrays by name to an array."""
 
@@ -48,7 +54,14 @@ class ExportedPolicy:
         kind = self.description["format"]
         if kind not in LOADERS:
             raise ValueError(f"{self.folder} is of the format {kind}, which this file cannot read")
-        self.functions: dict[str, Run] = LOADERS[kind](self.folder, self.description, threads)
+        try:
+            self.functions: dict[str, Run] = LOADERS[kind](self.folder, self.description, threads)
+        except (ImportError, _Damaged):
+            raise
+        except Exception as error:  # Each library raises errors of its own.
+            raise _Damaged(
+                f"{self.folder}: a file of {kind} is missing or damaged: {error}"
+            ) from error
         self._generator = np.random.default_rng(seed)
         self.reset()
 
@@ -146,14 +159,36 @@ class ExportedPolicy:
         return found
 
 
+class _Damaged(ValueError):
+    """Files that are none of an exported policy."""
+
+
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["schema"] != SCHEMA:
-            raise ValueError(f"it is of schema {found['schema']}, and this file reads {SCHEMA}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} does not describe an exported policy: {error}") from error
+    found = _json(path)
+    if found.get("schema") != SCHEMA:
+        raise _Damaged(f"{path} is not of schema {SCHEMA}, which this file reads")
+    if lacking := [name for name in PARTS if name not in found]:
+        raise _Damaged(f"{path} does not describe an exported policy: it has no {lacking[0]!r}")
     return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(_file(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _Damaged(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise _Damaged(f"{path} does not hold a JSON object")
+    return found
+
+
+def _file(path: Path) -> Path:
+    """Return a path, if there is a file, and no pipe or folder, that is not out of all measure."""
+    if not path.is_file():
+        raise _Damaged(f"{path}: there is no such file")
+    if path.stat().st_size > LARGEST:
+        raise _Damaged(f"{path} has {path.stat().st_size} bytes, too many for what it is")
+    return path
 
 
 def _checked(what: str, value: Any, shape: list[int]) -> np.ndarray:
@@ -205,16 +240,26 @@ def _load_stablehlo(folder: Path, description: dict[str, Any], threads: int) -> 
 def _load_numpy(folder: Path, description: dict[str, Any], threads: int) -> dict[str, Run]:
     from safetensors.numpy import load_file
 
-    weights = load_file(folder / "weights.safetensors")
-    programs = json.loads((folder / "programs.json").read_text(encoding="utf-8"))
+    source, file = _file(folder / "weights.safetensors"), folder / "programs.json"
+    try:
+        weights = load_file(source)
+    except Exception as error:
+        raise _Damaged(f"{source} is damaged: {error}") from error
+    programs = _json(file)
 
     def load(name: str) -> Run:
-        program = programs[name]
-        run = _compiled(program, weights)
-        order = [each["name"] for each in program["inputs"]]
+        try:
+            program = programs[name]
+            run = _compiled(program, weights)
+            order = [each["name"] for each in program["inputs"]]
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise _Damaged(f"{file} is damaged, or of another policy: {error!r}") from error
 
         def call(given: Mapping[str, Any]) -> np.ndarray:
-            (result,) = run([np.asarray(given[each]) for each in order])
+            try:
+                (result,) = run([np.asarray(given[each]) for each in order])
+            except Exception as error:
+                raise _Damaged(f"{file}: {name} cannot be carried out: {error!r}") from error
             return np.asarray(result)
 
         return call

@@ -2,11 +2,16 @@
 
 import dataclasses
 import importlib.resources
+import os
 import shlex
 from pathlib import Path
 
 from nfrl import registry
 from nfrl.errors import UserError, unknown_name
+from nfrl.reading import one_line, read_text
+
+LARGEST = 16_000_000
+"""Bytes of a suite's file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +42,7 @@ def find_suite(name: str) -> Path:
     Raises:
         UserError: There is none, or two packages announce it.
     """
-    if Path(name).is_file():
+    if os.path.lexists(name):
         return Path(name)
     announced = _announced()
     if name not in announced:
@@ -66,7 +71,9 @@ def read_suite(path: Path) -> list[Job]:
         UserError: A line cannot be split into words, has fewer than two, or stands there twice.
     """
     jobs: list[Job] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path, LARGEST).split("\n"), 1):
+        if not line.replace("\t", " ").rstrip("\r").isprintable():
+            raise UserError(f"{path}:{number}: this is no text: {one_line(repr(line))}")
         try:
             words = tuple(shlex.split(line, comments=True))
         except ValueError as error:
@@ -74,9 +81,11 @@ def read_suite(path: Path) -> list[Job]:
         if not words:
             continue
         if len(words) < 2:
-            raise UserError(f"{path}:{number}: a run is an agent and a task: {line!r}")
+            raise UserError(
+                f"{path}:{number}: a run is an agent and a task: {one_line(repr(line))}"
+            )
         if Job(words) in jobs:
-            raise UserError(f"{path}:{number}: stands there already: {line!r}")
+            raise UserError(f"{path}:{number}: stands there already: {one_line(repr(line))}")
         jobs.append(Job(words))
     if not jobs:
         raise UserError(f"{path}: no runs in it")

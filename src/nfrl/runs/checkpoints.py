@@ -11,10 +11,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, numpy, safe_open
+from safetensors import numpy, safe_open
 
 from nfrl.errors import UserError
 from nfrl.files import write_atomically
+from nfrl.reading import check_file, one_line
 
 Tree = TypeVar("Tree")
 
@@ -111,6 +112,7 @@ def load(path: Path, like: Tree, *, cure: str = "delete it to go on from the one
     Raises:
         UserError: The file is missing or cut short, or holds another network's arrays.
     """
+    check_file(path)
     try:
         with safe_open(path, framework="numpy") as file:
             known = set(file.keys())
@@ -119,10 +121,10 @@ def load(path: Path, like: Tree, *, cure: str = "delete it to go on from the one
             if missing:
                 raise UserError(f"{path}: no array {missing[0]!r}: the checkpoint of another agent")
             arrays = [file.get_tensor(name) for name, _ in wanted]
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such checkpoint") from error
-    except (SafetensorError, ValueError, OSError) as error:
-        raise UserError(f"{path}: not a whole checkpoint ({error}); {cure}") from error
+    except UserError:
+        raise
+    except Exception as error:  # The library raises what it likes at what nothing ever wrote.
+        raise UserError(f"{path}: not a whole checkpoint ({one_line(error)}); {cure}") from error
     for i, ((name, leaf), array) in enumerate(zip(wanted, arrays, strict=True)):
         if array.dtype == np.float16 and leaf.dtype == np.float32:
             array = arrays[i] = array.astype(np.float32)  # stored in half precision

@@ -8,7 +8,7 @@ result.json      what came out, a record
 
 import dataclasses
 import json
-import zipfile
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nfrl.data.formats.ogbench import read_archive
 from nfrl.errors import UserError
 from nfrl.files import held, not_written, write_atomically, write_json
+from nfrl.reading import parse_json, read_bytes, read_json
 from nfrl.runs.records import Record, check_record, read_result
 
 Columns = Mapping[str, NDArray[np.float64]]
@@ -27,6 +29,7 @@ Arrays = Mapping[str, NDArray[Any]]
 # The dimensions of the arrays that are read of each file; others may stand beside them.
 _EVALUATION = {"successes": 2, "xy": 4, "goal_xy": 2}
 _SAMPLES = {"actions": 3, "data_actions": 2}
+_LATEST = 2**63
 _MAZE = {"steps": 1, "visits": 3, "commanded": 3, "q": 4, "coverage": 3, "walls": 2}
 
 
@@ -155,10 +158,10 @@ class RunFolder:
         Raises:
             UserError: A line is malformed.
         """
-        if not self.metrics_file.is_file():
+        if not os.path.lexists(self.metrics_file):
             return []
         # A line that is being written, or that a kill cut short, has no end yet.
-        *lines, _ = self.metrics_file.read_bytes().split(b"\n")
+        *lines, _ = read_bytes(self.metrics_file).split(b"\n")
         return [
             self._metrics_line(line, number)
             for number, line in enumerate(lines, start=1)
@@ -212,41 +215,33 @@ class RunFolder:
         return _read_arrays(self.maze_file, _MAZE)
 
     def _metrics_line(self, line: bytes, number: int) -> dict[str, Any]:
-        try:
-            row = json.loads(line)
-            float(row["step"])
-        except (ValueError, KeyError, TypeError):
-            raise UserError(
-                f"{self.metrics_file}:{number}: not a JSON object with a 'step'"
-            ) from None
+        row = parse_json(line, f"{self.metrics_file}:{number}")
+        step = row.get("step") if isinstance(row, dict) else None
+        if isinstance(step, bool) or not isinstance(step, int | float) or not 0 <= step < _LATEST:
+            raise UserError(f"{self.metrics_file}:{number}: not a JSON object with a 'step'")
         return row
 
     def _read(self, name: str) -> dict[str, Any]:
         file = self.path / name
-        if not file.is_file():
+        if not os.path.lexists(file):
             raise UserError(f"{self.path} is not a run folder: it has no {name}")
-        try:
-            value = json.loads(file.read_text())
-        except ValueError as error:
-            raise UserError(f"{file} is not valid JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise UserError(f"{file} does not hold a JSON object")
-        return value
+        return read_json(file)
 
 
 def _float(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else np.nan
+    try:
+        return float(value) if isinstance(value, int | float) else np.nan
+    except OverflowError:  # an integer beyond the largest float
+        return np.nan
 
 
 def _read_arrays(path: Path, dimensions: Mapping[str, int]) -> Arrays:
     """Read the arrays of an ``.npz`` file, those named of these dimensions; {} if it is missing."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+    arrays, refused = read_archive(path)
+    for name, reason in refused.items():
+        raise UserError(f"{path}: {name}: {reason}")
     for name, dimension in dimensions.items():
         if name in arrays and arrays[name].ndim != dimension:
             shape = arrays[name].shape

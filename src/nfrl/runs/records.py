@@ -9,6 +9,7 @@ from typing import Any
 
 from nfrl.errors import UserError, unknown_name
 from nfrl.files import not_written
+from nfrl.reading import one_line, parse_json, read_text
 from nfrl.runs import checks
 
 SCHEMA = 1
@@ -219,10 +220,13 @@ def load_records(paths: Iterable[Path]) -> list[Record]:
     Raises:
         UserError: A path holds no records, or one of them is malformed (file, line and reason).
     """
+    paths = list(paths)
     sources = find_sources(paths)
     records = [read_result(run) for run in sources.runs]
     for file in sources.files:
         records += read_jsonl(file)
+    if not records:
+        raise UserError(f"no record in {', '.join(map(str, paths))}")
     return list({record.identity: record for record in reversed(records)}.values())[::-1]
 
 
@@ -280,12 +284,12 @@ def _is_foreign(path: Path) -> bool:
     An expert's result is of no task, and what else is measured of agents has no score. What is no
     JSON object at all is left to be refused where it is read.
     """
-    text = _read_text(path)
+    text = read_text(path)
     if path.suffix == ".jsonl":
         text = next((line for line in text.split("\n") if line.strip()), "")
     try:
-        first = json.loads(text)
-    except ValueError:
+        first = parse_json(text, path)
+    except UserError:
         return False
     return isinstance(first, dict) and not {"task", "score"} <= first.keys()
 
@@ -293,12 +297,12 @@ def _is_foreign(path: Path) -> bool:
 def read_result(run: Path) -> Record:
     """Read the record of one run folder."""
     path = run / "result.json"
-    return parse_record(_read_text(path), str(path))
+    return parse_record(read_text(path), str(path))
 
 
 def read_jsonl(path: Path) -> list[Record]:
     """Read a file with one record a line; blank lines are passed over."""
-    lines = enumerate(_read_text(path).split("\n"), start=1)
+    lines = enumerate(read_text(path).split("\n"), start=1)
     return [parse_record(line, f"{path}:{number}") for number, line in lines if line.strip()]
 
 
@@ -360,25 +364,16 @@ def parse_record(text: str, where: str) -> Record:
     Raises:
         UserError: It is no JSON; or see :meth:`Record.from_json`.
     """
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{where}: not JSON: {error}") from None
-    return Record.from_json(value, where)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+    return Record.from_json(parse_json(text, where), where)
 
 
 def _checked(check: checks.Check, name: str, value: object, where: str) -> Any:
     try:
         return check(value)
     except ValueError as error:
-        raise UserError(f"{where}: {name!r} should be {error}, not {value!r}") from None
+        raise UserError(
+            f"{where}: {name!r} should be {error}, not {one_line(repr(value))}"
+        ) from None
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from nfrl.errors import UserError
+from nfrl.reading import one_line
 from nfrl.sharing.address import Address
 
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
@@ -222,13 +223,6 @@ def _said(error: Exception, address: Address, writing: bool) -> str | None:
     if isinstance(error, errors.HfHubHTTPError | ValueError | OSError):
         return f"{address}: {one_line(error)}"
     return None
-
-
-def one_line(error: object) -> str:
-    """Return what an error says in a line that a terminal can print."""
-    words = " ".join(str(error).split())
-    text = "".join(each if each.isprintable() else "?" for each in words)
-    return text if len(text) <= 400 else f"{text[:400]}..."
 
 
 def _status(error: Exception) -> int:

@@ -6,6 +6,7 @@ from nfrl import registry
 from nfrl.acting import saving
 from nfrl.acting.policy import DESCRIPTION, WEIGHTS, Policy
 from nfrl.errors import UserError
+from nfrl.reading import one_line
 from nfrl.sharing import address as addresses
 from nfrl.sharing import hub
 
@@ -38,10 +39,10 @@ def load(text: str, *, allow: Sequence[str] = (), seed: int = 0) -> Policy:
             return saving.load(folder, seed=seed)
     except UserError as error:
         said = str(error).replace(f"{folder}/", "")
-        raise UserError(f"{address}: {hub.one_line(said)}") from error
+        raise UserError(f"{address}: {one_line(said)}") from error
     except Exception as error:
         # Whatever odd values make of what is built from them.
         raise UserError(
             f"{address} is not a policy that can be built: {type(error).__name__}: "
-            f"{hub.one_line(error)}"
+            f"{one_line(error)}"
         ) from error

@@ -16,6 +16,7 @@ from nfrl.acting.policy import DESCRIPTION, WEIGHTS, Policy
 from nfrl.agents import configs
 from nfrl.errors import UserError
 from nfrl.files import write_bytes, write_json
+from nfrl.reading import read_text
 from nfrl.registry import is_reference
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.records import Record, check_record, parse_record
@@ -126,10 +127,7 @@ def record_of(folder: Path) -> Record | None:
     shared = folder / RECORD
     if not shared.is_file():
         return RunFolder(folder).read_result()
-    try:
-        return parse_record(shared.read_text(encoding="utf-8"), str(shared))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{shared}: cannot be read: {error}") from error
+    return parse_record(read_text(shared), str(shared))
 
 
 def _code(values: dict[str, Any]) -> list[str]:

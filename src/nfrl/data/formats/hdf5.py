@@ -5,6 +5,8 @@ D4RL's have the arrays of all trajectories laid end to end, ``observations``, ``
 ``rewards``, ``terminals`` and ``timeouts``.
 """
 
+import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from nfrl.data.formats.reading import (
     trajectories,
 )
 from nfrl.data.trajectories import Trajectories
+from nfrl.reading import check_file, check_promise, foreign
 from nfrl.spec import ArraySpec
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -53,30 +56,52 @@ def read(path: Path, selection: Selection) -> Trajectories:
 
 def _read_validation(path: Path, selection: Selection) -> Trajectories | None:
     """Read robomimic's ``mask/valid``, if it is there."""
-    with _open(path) as file:
-        if not _is_robomimic(file) or not _filter(file, "valid"):
+    with foreign(path, "h5py", kind=DataError), _open(path) as file:
+        if not _is_robomimic(file) or not _filter(path, file, "valid"):
             return None
     return _read(path, selection, validation=True)
 
 
 def _read(path: Path, selection: Selection, *, validation: bool) -> Trajectories:
-    try:
-        with _open(path) as file:
-            if _is_robomimic(file):
-                return _read_robomimic(path, file, selection, validation)
-            return _read_d4rl(path, file, selection)
-    except (OSError, KeyError) as error:
-        raise DataError(f"{path}: the file is damaged or truncated ({error})") from error
+    # What is not read at once may turn out to be damaged anywhere below.
+    with foreign(path, "h5py", kind=DataError), _open(path) as file:
+        if _is_robomimic(file):
+            return _read_robomimic(path, file, selection, validation)
+        return _read_d4rl(path, file, selection)
 
 
 def _open(path: Path) -> Any:
     h5py = require(path, "h5py", "h5py")
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(f"{path}: this is no HDF5 file, or a truncated one ({error})") from error
+    check_file(path, kind=DataError)
+    return h5py.File(path, "r")
+
+
+def check_file_of_arrays(path: Path) -> None:
+    """Refuse a file of which an array cannot be loaded; see :func:`load_array`."""
+    with foreign(path, "h5py", kind=DataError), _open(path) as file:
+        for array in _arrays(file).values():
+            _check_array(path, array)
+
+
+def load_array(path: Path, array: Any, rows: Any = ()) -> NDArray:
+    """Return an array's values, or some rows of them.
+
+    Raises:
+        DataError: They would take far more memory than the file has bytes, or stand in another
+            file.
+    """
+    _check_array(path, array)
+    return np.asarray(array[rows])
+
+
+def _check_array(path: Path, array: Any) -> None:
+    where = f"{path}: {array.name}"
+    elsewhere = not os.path.samefile(array.file.filename, path)
+    if array.external or array.is_virtual or elsewhere:
+        raise DataError(f"{where}: its values are in another file: store them in this one")
+    chunk = math.prod(array.chunks or ())
+    promised = max(math.prod(array.shape), chunk) * array.dtype.itemsize
+    check_promise(where, promised, os.stat(path).st_size, kind=DataError)
 
 
 def _is_robomimic(file: Any) -> bool:
@@ -91,7 +116,7 @@ def _arrays(group: Any) -> dict[str, Any]:
 
 
 def _is_array(item: Any) -> bool:
-    return hasattr(item, "dtype") and hasattr(item, "shape") and len(item.shape) > 0
+    return hasattr(item, "dtype") and hasattr(item, "shape") and bool(item.shape)
 
 
 # D4RL
@@ -119,7 +144,7 @@ def _read_d4rl(path: Path, file: Any, selection: Selection) -> Trajectories:
             raise DataError(
                 f"{path}: {key}: {arrays[key].shape[0]} rows, but {action_key} have {rows}"
             )
-        loaded[key] = arrays[key][()]
+        loaded[key] = load_array(path, arrays[key])
     have_all = {key: loaded.get(key, array) for key, array in arrays.items()}
     choose_keys(path, kinds_of(have_all), selection, (OBSERVATIONS,))
     return read_flat(path, loaded, selection, every_row_acts=True)
@@ -128,18 +153,21 @@ def _read_d4rl(path: Path, file: Any, selection: Selection) -> Trajectories:
 # robomimic
 
 
-def _filter(file: Any, name: str) -> set[str]:
+def _filter(path: Path, file: Any, name: str) -> set[str]:
     """Return the demonstrations that a filter key lists; none where it is not there."""
     mask = file.get("mask")
     if mask is None or name not in mask:
         return set()
-    return {each.decode() if isinstance(each, bytes) else str(each) for each in mask[name][()]}
+    return {
+        each.decode() if isinstance(each, bytes) else str(each)
+        for each in load_array(path, mask[name])
+    }
 
 
 def _demonstrations(path: Path, file: Any, *, validation: bool) -> list[str]:
     """Return the names of demonstrations in the order of their numbers."""
-    valid = _filter(file, "valid")
-    wanted = valid if validation else _filter(file, "train") or file["data"].keys() - valid
+    valid = _filter(path, file, "valid")
+    wanted = valid if validation else _filter(path, file, "train") or file["data"].keys() - valid
     if missing := wanted - file["data"].keys():
         raise DataError(f"{path}: mask lists {min(missing)}, which data does not have")
     if not wanted:
@@ -170,9 +198,9 @@ def _read_robomimic(path: Path, file: Any, selection: Selection, validation: boo
         if not keys:
             keys, notes = choose_keys(where, kinds_of(columns), selection, sorted(columns))
         needed = columns_needed(keys)
-        loaded = {key: array[()] for key, array in columns.items() if key in needed}
+        loaded = {key: load_array(path, array) for key, array in columns.items() if key in needed}
         observations, specs = lay_out(where, loaded, keys)
-        actions = numbers_of_actions(where, action_key, demonstration[action_key][()])
+        actions = numbers_of_actions(where, action_key, load_array(path, demonstration[action_key]))
         steps = len(actions)
         if len(observations) != steps or not steps:
             raise DataError(
@@ -183,14 +211,18 @@ def _read_robomimic(path: Path, file: Any, selection: Selection, validation: boo
         parts["actions"].append(actions)
         if "next_obs" in demonstration:
             following = _arrays(demonstration["next_obs"])
-            last = {key: array[-1:] for key, array in following.items() if key in needed}
+            last = {
+                key: load_array(path, array, np.s_[-1:])
+                for key, array in following.items()
+                if key in needed
+            }
             parts["finals"].append(lay_out(where, last, keys)[0])
         if has_rewards:
             if "rewards" not in demonstration:
                 raise DataError(f"{where}: there are no rewards, but in data/{names[0]} there are")
-            parts["rewards"].append(_per_step(where, demonstration, "rewards", steps))
+            parts["rewards"].append(_per_step(path, demonstration, "rewards", steps))
             over = (
-                _per_step(where, demonstration, "dones", steps)
+                _per_step(path, demonstration, "dones", steps)
                 if "dones" in demonstration
                 else np.zeros(steps, np.float32)
             )
@@ -209,10 +241,10 @@ def _read_robomimic(path: Path, file: Any, selection: Selection, validation: boo
     )
 
 
-def _per_step(where: Path, group: Any, name: str, steps: int) -> NDArray[np.float32]:
-    values = np.asarray(group[name][()], np.float32).reshape(-1)
+def _per_step(path: Path, group: Any, name: str, steps: int) -> NDArray[np.float32]:
+    values = load_array(path, group[name]).astype(np.float32).reshape(-1)
     if len(values) != steps:
-        raise DataError(f"{where}: {name}: {len(values)} rows, but actions have {steps}")
+        raise DataError(f"{path}{group.name}: {name}: {len(values)} rows, but actions have {steps}")
     return values
 
 

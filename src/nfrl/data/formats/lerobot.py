@@ -4,7 +4,6 @@ Of both layouts: a file an episode (version 2), and many episodes in a file (ver
 videos are read where they are asked for (:mod:`nfrl.data.formats.lerobot_images`).
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from nfrl.data.errors import DataError
 from nfrl.data.formats import lerobot_images
+from nfrl.data.formats.parquet import check_parquet, read_table
 from nfrl.data.formats.reading import (
     Format,
     Selection,
@@ -29,6 +29,7 @@ from nfrl.data.formats.reading import (
     trajectories,
 )
 from nfrl.data.trajectories import Trajectories
+from nfrl.reading import check_tree, foreign, one_line, parse_json, read_json, read_text
 
 BATCH = 16_384
 """Rows that are decoded at once: what is in memory beside the arrays themselves."""
@@ -45,7 +46,7 @@ def locate(rest: str) -> Path:
 
 def matches(path: Path) -> bool:
     """Whether it is a data set's folder."""
-    return (path / "meta" / "info.json").is_file()
+    return os.path.lexists(path / "meta" / "info.json")
 
 
 def read(path: Path, selection: Selection) -> Trajectories:
@@ -62,6 +63,8 @@ def read(path: Path, selection: Selection) -> Trajectories:
     require(path, "pyarrow")
     if not matches(path):
         raise DataError(f"{path}: there is no data set of LeRobot's: no meta/info.json")
+    check_tree(path, kind=DataError)
+    info = _info(path)
     source = _Source(path)
     action_key = selection.action_key or "action"
     for name in (action_key, "episode_index", "frame_index"):
@@ -70,12 +73,11 @@ def read(path: Path, selection: Selection) -> Trajectories:
     check_action_type(path, action_key, source.kinds[action_key])
     indices = source.read([name for name in INDICES if name in source.kinds])
     episode, frame = indices["episode_index"], indices["frame_index"]
-    info = _info(path)
     _check_totals(path, info, episode)
     chosen, notes = _choose_tasks(path, indices.get("task_index"), episode, selection)
     keys, passed = _keys(path, source, info, selection)
     pictures = {
-        name: kind for name, kind in _pictures(info).items() if name in columns_needed(keys)
+        name: kind for name, kind in _pictures(path, info).items() if name in columns_needed(keys)
     }
     vectors = columns_needed(keys) - pictures.keys()
     per_step = [name for name in (REWARD, DONE, TRUNCATED) if name in source.kinds]
@@ -143,7 +145,6 @@ class _Source:
     """
 
     def __init__(self, path: Path):
-        import pyarrow
         from pyarrow import parquet
 
         self.path = path
@@ -152,15 +153,16 @@ class _Source:
             raise DataError(f"{path}: there is no data/**/*.parquet")
         self._files: list[tuple[Path, Any]] = []
         for file in files:
-            try:
-                self._files.append((file, parquet.read_metadata(file)))
-            except (OSError, pyarrow.ArrowException) as error:
-                raise DataError(f"{file}: cannot be read by pyarrow ({error})") from error
+            with foreign(file, "pyarrow", kind=DataError):
+                metadata = parquet.read_metadata(file)
+                check_parquet(file, metadata)
+                self._files.append((file, metadata))
         self.rows = sum(metadata.num_rows for _, metadata in self._files)
         if not self.rows:
             raise DataError(f"{path}: there are no rows in data/**/*.parquet")
-        schema = self._files[0][1].schema.to_arrow_schema()
-        found = {field.name: _numbers(field.type) for field in schema}
+        with foreign(files[0], "pyarrow", kind=DataError):
+            schema = self._files[0][1].schema.to_arrow_schema()
+            found = {field.name: _numbers(field.type) for field in schema}
         self.kinds: dict[str, np.dtype] = {k: v for k, v in found.items() if v is not None}
 
     def read(self, names: Sequence[str]) -> dict[str, NDArray]:
@@ -173,21 +175,33 @@ class _Source:
 
     def batches(self, names: Sequence[str], size: int) -> Iterator[tuple[Path, int, Any]]:
         """Yield a file, the number of a row, and the columns of as many rows from it on."""
-        import pyarrow
         from pyarrow import parquet
 
-        row = 0
-        for file, _ in self._files:
-            try:
-                with parquet.ParquetFile(file) as opened:
-                    have = set(opened.schema_arrow.names)
-                    if lacking := [name for name in names if name not in have]:
-                        raise DataError(f"{file}: there is no column {lacking[0]!r}")
-                    for batch in opened.iter_batches(size, columns=list(names)):
-                        yield file, row, batch
-                        row += batch.num_rows
-            except (OSError, pyarrow.ArrowException) as error:
-                raise DataError(f"{file}: cannot be read by pyarrow ({error})") from error
+        row = end = 0
+        for file, metadata in self._files:
+            end += metadata.num_rows
+            with foreign(file, "pyarrow", kind=DataError), parquet.ParquetFile(file) as opened:
+                have = set(opened.schema_arrow.names)
+                if lacking := [name for name in names if name not in have]:
+                    raise DataError(f"{file}: there is no column {lacking[0]!r}")
+                for name in names:
+                    self._check_kind(file, name, opened.schema_arrow.field(name).type)
+                for batch in opened.iter_batches(size, columns=list(names)):
+                    if row + batch.num_rows > end:
+                        raise DataError(f"{file}: there are more rows than it says")
+                    yield file, row, batch
+                    row += batch.num_rows
+            if row < end:
+                raise DataError(f"{file}: {end - row} of its rows are missing")
+
+    def _check_kind(self, file: Path, name: str, kind: Any) -> None:
+        """Refuse a column that is of numbers of another kind than in the first file."""
+        first, here = self.kinds.get(name), _numbers(kind)
+        if first is not None and (here is None or here.kind != first.kind):
+            raise DataError(
+                f"{file}: column {name!r} is of type {kind}, but in {self._files[0][0].name} it "
+                f"is of {first}"
+            )
 
     def _copy(
         self, file: Path, name: str, column: Any, arrays: dict[str, NDArray], row: int
@@ -265,27 +279,29 @@ def _check_present(file: Path, name: str, column: Any, row: int, shape: Sequence
 
 
 def _info(path: Path) -> Mapping[str, Any]:
-    try:
-        info = json.loads((path / "meta" / "info.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: meta/info.json cannot be read ({error})") from error
-    if not isinstance(info, Mapping):
-        raise DataError(f"{path}: meta/info.json holds no object")
-    return info
+    return read_json(path / "meta" / "info.json", kind=DataError)
+
+
+def _count(path: Path, info: Mapping[str, Any], name: str) -> int | None:
+    """Return a number that meta/info.json tells; None where it does not."""
+    value = info.get(name)
+    if value is not None and (not isinstance(value, int) or value < 0):
+        raise DataError(f"{path}: meta/info.json: {name} is {value!r}, no number")
+    return value
 
 
 def _check_totals(path: Path, info: Mapping[str, Any], episode: NDArray) -> None:
     """Refuse data of which a part is not there, as meta/info.json tells."""
     found = np.unique(episode)
-    total = info.get("total_episodes")
+    total = _count(path, info, "total_episodes")
     if total is not None and total != len(found):
-        absent = np.setdiff1d(np.arange(total), found)
+        absent = np.setdiff1d(np.arange(min(total, len(found) + 1)), found)
         which = f" (the first that is missing is {absent[0]})" if absent.size else ""
         raise DataError(
             f"{path}: meta/info.json promises {total} episodes, but data/ holds {len(found)}"
             f"{which}; download the data again"
         )
-    frames = info.get("total_frames")
+    frames = _count(path, info, "total_frames")
     if frames is not None and frames != len(episode):
         raise DataError(
             f"{path}: meta/info.json promises {frames} frames, but data/ holds {len(episode)}; "
@@ -322,31 +338,30 @@ def _choose_tasks(
 
 def _task_words(path: Path) -> dict[int, str]:
     """Return the tasks' words by their numbers, as far as meta has them."""
-    from pyarrow import ArrowException, parquet
-
-    meta = path / "meta"
+    lines, table = path / "meta" / "tasks.jsonl", path / "meta" / "tasks.parquet"
+    file = lines if os.path.lexists(lines) else table
+    if not os.path.lexists(file):
+        return {}
+    if file == lines:
+        text = read_text(file, kind=DataError).split("\n")
+        rows = [parse_json(line, file, kind=DataError) for line in text if line.strip()]
+    else:
+        rows = read_table(file)
     try:
-        if (meta / "tasks.jsonl").is_file():
-            lines = (meta / "tasks.jsonl").read_text(encoding="utf-8").splitlines()
-            rows = [json.loads(line) for line in lines if line.strip()]
-        elif (meta / "tasks.parquet").is_file():
-            rows = parquet.read_table(meta / "tasks.parquet").to_pylist()
-        else:
-            return {}
         # pandas writes the words as the index of the table, by whichever name.
         return {
             int(row["task_index"]): str(next(v for k, v in row.items() if k != "task_index"))
             for row in rows
         }
-    except (OSError, ValueError, KeyError, StopIteration, ArrowException) as error:
-        raise DataError(f"{path}: meta/tasks cannot be read ({error!r})") from error
+    except (AttributeError, TypeError, ValueError, KeyError, StopIteration, OverflowError) as error:
+        raise DataError(f"{file}: cannot be read ({one_line(repr(error))})") from error
 
 
 def _keys(
     path: Path, source: _Source, info: Mapping[str, Any], selection: Selection
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return what makes an observation, and notes of pictures that were passed over."""
-    pictures = sorted(_pictures(info))
+    pictures = sorted(_pictures(path, info))
     # The width is not known yet: a list of numbers is a vector.
     kinds: dict[str, Any] = {name: ((1,), kind) for name, kind in source.kinds.items()}
     kinds |= {name: ((1, 1, 3), np.uint8) for name in pictures}
@@ -365,9 +380,11 @@ def _keys(
     return keys, notes if selection.observation_keys else (*notes, *passed_over_images(pictures))
 
 
-def _pictures(info: Mapping[str, Any]) -> dict[str, str]:
+def _pictures(path: Path, info: Mapping[str, Any]) -> dict[str, str]:
     """Return the features that are images or videos, by name: which of both."""
     features = info.get("features") or {}
+    if not isinstance(features, dict) or not all(isinstance(f, dict) for f in features.values()):
+        raise DataError(f"{path}: meta/info.json: features are no objects by name")
     kinds = {name: feature.get("dtype") for name, feature in features.items()}
     return {name: kind for name, kind in kinds.items() if kind in ("image", "video")}
 

@@ -16,11 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nfrl.data.errors import DataError
+from nfrl.data.formats.parquet import read_table
 from nfrl.data.formats.reading import VIDEO, require, resize
 from nfrl.progress import progress
+from nfrl.reading import one_line, read_bytes
 
+MOST_FPS = 1_000_000
 LONG = 2000
 """Frames from which on progress is shown."""
+MOST_PIXELS, LARGEST_FILE = 2**25, 256_000_000
+"""Of one image."""
 ROWS_AT_ONCE = 32
 """Rows of compressed images that are in memory at once."""
 VIDEO_OF_AN_EPISODE = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
@@ -85,7 +90,7 @@ def read_images(
                 if rows_of[row] < 0:
                     continue
                 where = f"{file}: column {name!r}, row {row} of the data"
-                stored = _bytes_of(path, where, value.as_py())
+                where, stored = _bytes_of(path, where, value.as_py())
                 images.put(int(rows_of[row]), _decoded(pillow, where, stored), where)
                 done += 1
             update(done)
@@ -114,7 +119,7 @@ def read_videos(
     """
     av = require(path, "av", VIDEO)
     fps = info.get("fps")
-    if not isinstance(fps, int | float) or not fps > 0:
+    if not isinstance(fps, int | float) or not 0 < fps <= MOST_FPS:
         raise DataError(f"{path}: meta/info.json: fps is {fps!r}, not a number of frames a second")
     tolerance = 0.5 / fps
     files = _videos(path, info, name, rows, tolerance)
@@ -188,29 +193,36 @@ def _inside(path: Path, name: str, what: str) -> Path:
 # Images
 
 
-def _bytes_of(path: Path, where: str, value: Mapping[str, Any] | None) -> bytes:
-    """Return the bytes of an image file, which stand in the column or in a file of their own."""
+def _bytes_of(path: Path, where: str, value: Mapping[str, Any] | None) -> tuple[str, bytes]:
+    """Return the bytes of an image file, in the column or in a file of their own, and where."""
     value = value or {}
     if value.get("bytes"):
-        return value["bytes"]
+        return where, value["bytes"]
     if not value.get("path"):
         raise DataError(f"{where}: the image is missing; download the data again")
     file = _inside(path, value["path"], where)
     try:
-        return file.read_bytes()
-    except (OSError, ValueError) as error:
+        return f"{where}, {value['path']}", read_bytes(file, LARGEST_FILE, kind=DataError)
+    except DataError as error:
         raise DataError(f"{where}: the image cannot be read ({error})") from error
 
 
 def _decoded(pillow: Any, where: str, stored: bytes) -> NDArray[np.uint8]:
     try:
         with pillow.open(io.BytesIO(stored), formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise DataError(
+                    f"{where}: an image of {image.width} x {image.height} pixels; the most that "
+                    f"are read are {MOST_PIXELS:,}"
+                )
             if image.mode.startswith(("I", "F")):
                 raise DataError(f"{where}: an image of more than 8 bits a colour: store bytes")
             return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # Its decoders raise what they like at damaged bytes.
         # Pillow would name the buffer in memory.
-        reason = "neither PNG nor JPEG" if "identify" in f"{error}" else f"{error}"
+        reason = "neither PNG nor JPEG" if "identify" in f"{error}" else one_line(error)
         raise DataError(f"{where}: the image is damaged ({reason})") from error
 
 
@@ -242,6 +254,11 @@ def _matched(
             if not video.streams.video:
                 raise DataError(f"{file}: there is no video in it")
             video.streams.video[0].thread_type = "AUTO"
+            pixels = video.streams.video[0].width * video.streams.video[0].height
+            if pixels > MOST_PIXELS:
+                raise DataError(
+                    f"{file}: frames of {pixels:,} pixels; the most are {MOST_PIXELS:,}"
+                )
             for frame in video.decode(video=0):
                 if frame.time is None or frame.time < times[0] - tolerance:
                     continue
@@ -261,8 +278,10 @@ def _matched(
                 for place in better:
                     yield int(places[place]), picture, bool(np.isinf(nearest[place]))
                 nearest[first:end] = np.minimum(nearest[first:end], distance)
-    except av.FFmpegError as error:
-        reason = error.strerror or type(error).__name__
+    except DataError:
+        raise
+    except Exception as error:  # PyAV raises its own errors, and Python's at odd numbers.
+        reason = getattr(error, "strerror", None) or type(error).__name__
         raise DataError(f"{file}: cannot be decoded ({reason}); download it again") from error
     if (lacking := np.flatnonzero(np.isinf(nearest))).size:
         place = lacking[0]
@@ -324,23 +343,15 @@ def _filled(path: Path, template: str, fields: Mapping[str, Any]) -> str:
 
 def _spans(path: Path, name: str) -> dict[int, dict[str, Any]]:
     """Return for each episode which file of a video it lies in, and from when to when."""
-    import pyarrow
-    from pyarrow import parquet
-
     wanted = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
     columns = [f"videos/{name}/{key}" for key in wanted]
     found: dict[int, dict[str, Any]] = {}
     for file in sorted((path / "meta" / "episodes").rglob("*.parquet")):
-        try:
-            have = parquet.read_schema(file).names
-            if lacking := [key for key in ("episode_index", *columns) if key not in have]:
-                raise DataError(f"{file}: there is no column {lacking[0]!r}")
-            rows = parquet.read_table(file, columns=["episode_index", *columns]).to_pylist()
-        except (OSError, pyarrow.ArrowException) as error:
-            raise DataError(f"{file}: cannot be read by pyarrow ({error})") from error
-        for row in rows:
+        for row in read_table(file, ["episode_index", *columns]):
             if None in row.values():
                 raise DataError(f"{file}: a value of episode {row['episode_index']} is missing")
+            if not all(isinstance(value, int | float) for value in row.values()):
+                raise DataError(f"{file}: a value of episode {row['episode_index']} is no number")
             span = {key: row[column] for key, column in zip(wanted, columns, strict=True)}
             found[row["episode_index"]] = span
     return found

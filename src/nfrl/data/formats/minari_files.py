@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nfrl.data.errors import DataError
+from nfrl.data.formats import hdf5
 from nfrl.data.formats.reading import (
     Format,
     Selection,
@@ -22,6 +23,7 @@ from nfrl.data.formats.reading import (
     trajectories,
 )
 from nfrl.data.trajectories import Trajectories
+from nfrl.reading import check_tree, foreign, read_json
 from nfrl.spec import VECTOR, ArraySpec
 
 
@@ -33,7 +35,7 @@ def locate(rest: str) -> Path:
 
 def matches(path: Path) -> bool:
     """Whether it is a data set's folder, or the folder ``data`` in it."""
-    return any((folder / "metadata.json").is_file() for folder in (path, path / "data"))
+    return any(os.path.lexists(folder / "metadata.json") for folder in (path, path / "data"))
 
 
 def read(path: Path, selection: Selection) -> Trajectories:
@@ -56,7 +58,12 @@ def read(path: Path, selection: Selection) -> Trajectories:
     keys: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     specs: dict[str, ArraySpec] = {}
-    try:
+    sizes = check_tree(folder, kind=DataError)
+    read_json(folder / "metadata.json", kind=DataError)
+    for name in (name for name in sizes if name.endswith(".hdf5")):
+        hdf5.check_file_of_arrays(folder / name)
+    # What is not read at once may turn out to be damaged anywhere below.
+    with foreign(path, "minari", kind=DataError):
         for episode in minari.MinariDataset(folder).iterate_episodes():
             columns = _flatten(episode.observations)
             if not keys:
@@ -78,8 +85,6 @@ def read(path: Path, selection: Selection) -> Trajectories:
             parts["actions"].append(actions)
             parts["rewards"].append(np.asarray(episode.rewards, np.float32))
             parts["masks"].append(1 - np.asarray(episode.terminations, np.float32))
-    except (OSError, KeyError, ValueError, ImportError) as error:
-        raise DataError(f"{path}: cannot be read by minari ({error})") from error
     if not parts["actions"]:
         raise DataError(f"{path}: there are no episodes")
     joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}

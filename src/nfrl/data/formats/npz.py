@@ -5,7 +5,7 @@ marks it. A file that marks time-outs besides (``timeouts``, ``truncations`` or 
 read in D4RL's convention; see :func:`nfrl.data.formats.flat.read_flat`.
 """
 
-import zipfile
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nfrl.data.errors import DataError
 from nfrl.data.formats import ogbench
 from nfrl.data.formats.flat import NEXT, TIME_OUTS, read_flat
-from nfrl.data.formats.reading import Format, Selection, columns_needed
+from nfrl.data.formats.reading import Format, Selection, columns_needed, names_in_zip
 from nfrl.data.trajectories import Trajectories
 
 KNOWN = (
@@ -30,10 +30,7 @@ def matches(path: Path) -> bool:
     """Whether it is called .npz, or is a zip archive of .npy files."""
     if path.suffix == ".npz":
         return True
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    names = names_in_zip(path)
     return bool(names) and all(name.endswith(".npy") for name in names)
 
 
@@ -111,7 +108,7 @@ def _problem(array: NDArray, rows: int, longest: str) -> str:
 
 def _read_validation(path: Path, selection: Selection) -> Trajectories | None:
     beside = ogbench.validation_path(path)
-    return read(beside, selection) if beside.is_file() else None
+    return read(beside, selection) if os.path.lexists(beside) else None
 
 
 FORMAT = Format(

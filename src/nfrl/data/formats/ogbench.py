@@ -8,17 +8,18 @@ nowhere. Validation data lie beside it in ``NAME-val.npz``.
 
 import dataclasses
 import hashlib
-import json
+import math
 import os
 import zipfile
-import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nfrl.data.errors import DataError
+from nfrl.errors import UserError
+from nfrl.reading import check_file, check_promise, foreign, read_json, size
 
 REQUIRED_KEYS = ("observations", "actions", "terminals")
 ACTION_TOLERANCE = 1e-5
@@ -107,10 +108,10 @@ def provenance(path: Path | str) -> dict[str, Any] | None:
         The contents of ``NAME.json``; None if there is no such file, or it is not of that kind.
     """
     try:
-        value = json.loads(provenance_path(path).read_text())
-    except (OSError, ValueError):
+        value = read_json(provenance_path(path))
+    except UserError:
         return None
-    return value if isinstance(value, dict) and "origin" in value else None
+    return value if "origin" in value else None
 
 
 def origin(path: Path | str) -> str:
@@ -215,30 +216,60 @@ def read_archive(path: Path | str) -> tuple[dict[str, NDArray], dict[str, str]]:
         DataError: The file is absent, no such archive, damaged or truncated.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
-    if path.stat().st_size == 0:
+    if check_file(path, kind=DataError) == 0:
         raise DataError(f"{path}: the file is empty")
-    try:
-        # A file that np.load takes for a lone array or a pickle is no archive of arrays.
-        if not zipfile.is_zipfile(path):
-            raise DataError(f"{path}: this is no .npz archive, or a truncated one")
-        arrays, refused = {}, {}
-        with np.load(path, allow_pickle=False) as file:
-            for key in file.files:
+    # A file that np.load takes for a lone array or a pickle is no archive of arrays.
+    if not zipfile.is_zipfile(path) or _begins_otherwise(path):
+        raise DataError(f"{path}: this is no .npz archive, or a truncated one")
+    arrays, refused = {}, {}
+    with foreign(path, "numpy", kind=DataError):
+        _check_members(path)
+        with np.load(path, allow_pickle=False) as archive:
+            for key in archive.files:
                 try:
-                    arrays[key] = file[key]
+                    arrays[key] = archive[key]
                 except ValueError as error:
                     if "allow_pickle" not in str(error):
                         raise DataError(f"{path}: {key}: the array is damaged ({error})") from error
                     refused[key] = PYTHON_OBJECTS
-        if any(not isinstance(array, np.ndarray) for array in arrays.values()):
-            raise DataError(f"{path}: this is a zip archive, but not of arrays")
-        return arrays, refused
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise DataError(f"{path}: the archive is damaged or truncated ({error})") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if any(not isinstance(array, np.ndarray) for array in arrays.values()):
+        raise DataError(f"{path}: this is a zip archive, but not of arrays")
+    return arrays, refused
+
+
+def _begins_otherwise(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) != b"PK"
+
+
+def _check_members(path: Path) -> None:
+    """Refuse an archive whose arrays would take more than it holds, before one is read."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        names = [member.filename for member in members]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise DataError(f"{path}: {twice[0]} is in the archive twice")
+        check_promise(path, sum(m.file_size for m in members), path.stat().st_size, kind=DataError)
+        for member in members:
+            with archive.open(member) as file:
+                promised = _promised(file)
+            if promised > member.file_size:
+                raise DataError(
+                    f"{path}: {member.filename}: the array is damaged: its header promises "
+                    f"{size(promised)}, and {size(member.file_size)} are there"
+                )
+
+
+def _promised(file: IO[bytes]) -> int:
+    """Return the bytes that the header of an .npy file promises; 0 for another file."""
+    magic = file.read(np.lib.format.MAGIC_LEN)
+    if not magic.startswith(np.lib.format.MAGIC_PREFIX):
+        return 0
+    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+    if magic[-2] not in read:
+        return 0
+    shape, _, dtype = read[magic[-2]](file)
+    return 0 if dtype.hasobject else math.prod(shape) * dtype.itemsize
 
 
 def _check_shapes(path: Path, arrays: dict[str, NDArray]) -> None:

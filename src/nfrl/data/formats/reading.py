@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,17 @@ class Format:
     aliases: Mapping[str, Callable[[str], Path]] = dataclasses.field(default_factory=dict)
     hash: Callable[[Path], str | None] = no_hash
     origin: Callable[[Path], str] = lambda path: "file"
+
+
+def names_in_zip(path: Path) -> list[str]:
+    """Return the names in a zip archive; none if it is no such file, or a damaged one."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
+        return []
 
 
 def require(path: Path, package: str, install: str = "'nfrl[data]'") -> Any:
@@ -328,6 +340,12 @@ def trajectories(
         return Trajectories(observations, actions, ends, spec, **further)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def check_ends(path: Path, name: str, ends: NDArray) -> None:
+    """Refuse ends of trajectories that are not whole numbers."""
+    if ends.dtype.kind not in "iu":
+        raise DataError(f"{path}: {name}: values of type {ends.dtype} are no numbers of rows")
 
 
 def skipped(count: int) -> tuple[str, ...]:
