@@ -101,10 +101,10 @@ def _work(cases: list[tuple[str, Case]], root: Path, jobs: int) -> Iterator[Outc
             running[process] = part, case, folder, time.monotonic()
         for process, (part, case, folder, begun) in list(running.items()):
             seconds = time.monotonic() - begun
-            found, status = os.waitpid(process, os.WNOHANG)
+            found, _ = os.waitpid(process, os.WNOHANG)
             if not found and seconds > case.seconds:
                 os.kill(process, signal.SIGKILL)  # and, one after the other, all below it
-                found, status = os.waitpid(process, 0)
+                found, _ = os.waitpid(process, 0)
             if found:
                 del running[process]
                 yield _outcome(part, case, folder, seconds)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from nfrl.experiment.config import file_name
 from nfrl.experiment.data import describe, prepared
 from nfrl.experiment.own import own_task, task_for
 from nfrl.experiment.pictures import draw
+from nfrl.files import temporary_folder
 from nfrl.interfaces.agent import AgentConfig
 from nfrl.interfaces.tracker import RunDescription
 from nfrl.presets import DEFAULT, find_preset
@@ -185,11 +185,12 @@ def task_or_environment(name: str, can: Any, horizon: int | None, policy: Policy
 
 @contextlib.contextmanager
 def _folder(folder: Path | str | None) -> Iterator[RunFolder]:
-    if folder is not None:
-        yield RunFolder(Path(folder).expanduser())
-        return
-    with tempfile.TemporaryDirectory(prefix="nfrl-") as place:
-        yield RunFolder(Path(place))
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = stack.enter_context(temporary_folder("nfrl-fit-")) / "run"
+        run = RunFolder(Path(folder).expanduser())
+        stack.enter_context(run.held())
+        yield run
 
 
 def _train(

@@ -4,6 +4,7 @@ policy.json          the agent's name and configuration, what it observes and do
 policy.safetensors   its weights
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,22 @@ def load(path: Path | str, *, seed: int = 0) -> Policy:
         spec = cattrs.structure(found["spec"], Spec)
     except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
         raise UserError(f"{path / DESCRIPTION} does not describe a policy: {error!r}") from error
+    if "weights" in found and found["weights"] != _sha256(path / WEIGHTS):
+        raise UserError(
+            f"{path / WEIGHTS} is not what {DESCRIPTION} describes: one of the two was cut off, "
+            "changed, or saved by another; save or fetch both again"
+        )
     like = checkpoints.outline(lambda: without_optimizer(config.build(jr.key(0), spec, steps)))
     agent = checkpoints.load(path / WEIGHTS, like, cure="save or fetch it again")
     return Policy(agent, config, name, spec, steps=steps, seed=seed)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

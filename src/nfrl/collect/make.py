@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -225,6 +226,8 @@ def _collector(recipe: Recipe) -> Collector:
 
 def _collect(plan: Plan, shard: Shard) -> None:
     """Collect one shard, in a worker."""
+    # OGBench's mazes leave a file behind for each environment; here it goes with the parts.
+    tempfile.tempdir = str(plan.folder)
     collector = _collector(plan.recipe)
     episodes = [
         collector.episode(episode_seeds(plan.seed, shard.split, index), plan.steps)

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,7 @@ from typing import Any
 from nfrl.environments import worker
 from nfrl.environments.worker import FAILED, IDLE, READY, REFUSED, Arrays, Config
 from nfrl.errors import UserError
+from nfrl.files import temporary_folder
 
 
 class WorkerError(UserError):
@@ -67,7 +67,7 @@ class Pool:
         self._workers: list[subprocess.Popen] = []
         self._shares: list[slice] = []
         self._here: list[tuple[worker.Slot, Arrays]] = []
-        self._directory: tempfile.TemporaryDirectory | None = None
+        self._files = contextlib.ExitStack()
         self.facts: Mapping[str, Any]
         if workers == 0:
             made = worker.make(maker, range(slots), arguments)
@@ -83,10 +83,7 @@ class Pool:
     ) -> None:
         # Memory-backed where there is such a place: nothing here is meant for a disk.
         place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        self._directory = tempfile.TemporaryDirectory(
-            prefix="nfrl-", dir=place, ignore_cleanup_errors=True
-        )
-        shared = self._directory.name
+        shared = str(self._files.enter_context(temporary_folder("nfrl-pool-", place)))
         try:
             for first in range(workers):
                 config = Config(maker, arguments, slots, first, workers, shared)
@@ -139,8 +136,7 @@ class Pool:
         self._workers.clear()
         self._shares.clear()
         self._here.clear()
-        if self._directory is not None:
-            self._directory.cleanup()
+        self._files.close()
 
     def _exchange(self, workers: list[subprocess.Popen]) -> None:
         for each in workers:
