@@ -7,6 +7,7 @@ cure in one line; and when the disk is sound again, the same command goes on to 
 import ctypes
 import functools
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -159,7 +160,8 @@ def _one_of_each(operations: list[str], how: str) -> list[int]:
     first: dict[str, int] = {}
     for at, line in enumerate(operations):
         if line.startswith(able):
-            first.setdefault(kind_of(line), at)
+            # Of the many figures of a report, one.
+            first.setdefault(re.sub(r"[^/ ]*\.png", "#.png", kind_of(line)), at)
     return list(first.values())
 
 

@@ -39,8 +39,10 @@ class FailingDisk:
 
     def meets(self, operation: str, path: Any, torn: Callable[[], object] = lambda: None) -> None:
         """Count an operation, and fail if it is its turn."""
-        name = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
-        if not isinstance(name, str) or not os.path.abspath(name).startswith(self._folder):
+        if not isinstance(path, str | os.PathLike):
+            return  # a pipe's number
+        name = os.path.abspath(os.fsdecode(path))
+        if not name.startswith(self._folder):
             return
         self._ledger.write(f"{operation} {os.path.relpath(name, self._folder)}\n")
         self._ledger.flush()

@@ -90,12 +90,18 @@ def _digest(path: Path) -> str:
     if path.suffix == ".json":
         content = json.dumps(_without_times(json.loads(content)), sort_keys=True).encode()
     elif path.suffix == ".jsonl":
-        lines = [json.dumps(_without_times(json.loads(line))) for line in content.splitlines()]
-        content = "\n".join(sorted(lines)).encode()
+        content = b"\n".join(sorted(map(_digest_line, content.splitlines())))
     elif path.suffix == ".npz":
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             content = b"".join(name.encode() + archive.read(name) for name in archive.namelist())
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _digest_line(line: bytes) -> bytes:
+    try:
+        return json.dumps(_without_times(json.loads(line))).encode()
+    except ValueError:  # a line that a fault cut short
+        return line
 
 
 def _without_times(value: object) -> object:

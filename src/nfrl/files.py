@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -181,6 +182,14 @@ def _open_alone(path: Path) -> BinaryIO:
             return file
         file.close()
         path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(file: IO[Any]) -> Iterator[None]:
+    """Keep an open file for this process alone, once no other has it."""
+    while not _lock(file):
+        time.sleep(0.001)
+    yield  # The lock ends with the open file.
 
 
 def _lock(file: IO[Any]) -> bool:
