@@ -59,12 +59,15 @@ def _save(seed: int = 1) -> None:
     policy.save("policy")
 
 
+EXPORT = Job(
+    "an export", lambda: ["export", str(trained_run()), "--to", "numpy", "--output", "out"]
+)
 JOBS = (
     Job("a run", _run, runs=(jobs.SEED,)),
     Job("a data set", _make_data),
     Job("a record", work=_append),
     Job("a saved policy", work=_save, prepare=lambda: call(lambda: _save(0)).succeeded()),
-    Job("an export", lambda: ["export", str(trained_run()), "--to", "numpy", "--output", "out"]),
+    EXPORT,
     Job("a report", lambda: ["report", str(trained_run()), "--out", "out"]),
     Job("a push", lambda: ["push", str(trained_run()), "me/it", "--dry-run", "out"]),
 )

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,9 @@ from nfrl.environments import worker
 from nfrl.environments.worker import FAILED, IDLE, READY, REFUSED, Arrays, Config
 from nfrl.errors import UserError
 from nfrl.files import temporary_folder
+
+ANSWER_SECONDS = 900.0
+"""How long a round may take: more than any simulator needs, also one that compiles first."""
 
 
 class WorkerError(UserError):
@@ -154,6 +158,13 @@ class Pool:
 
     def _await(self, each: subprocess.Popen) -> None:
         assert each.stdout is not None
+        # Windows waits for no pipe.
+        if os.name == "posix" and not select.select([each.stdout], [], [], ANSWER_SECONDS)[0]:
+            each.kill()
+            raise WorkerError(
+                f"an environment worker has not answered for {ANSWER_SECONDS:.0f} s, and was "
+                "stopped: does the environment hang in reset or step?"
+            )
         answer = os.read(each.stdout.fileno(), 1)
         if answer == READY:
             return
