@@ -19,6 +19,10 @@ from pathlib import Path
 
 from faults.case import Case, Outcome
 from faults.processes import adopt_orphans, assert_alone, fork
+from nfrl.files import write_json
+from nfrl.reports.table import Cell, Table
+from nfrl.reports.tables import update_readme
+from nfrl.runs.provenance import provenance
 
 PARTS = ("kills", "disks", "inputs", "security", "load", "numbers")
 # What commands import, once and before any fork.
@@ -37,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cases at a time")
     parser.add_argument("--out", type=Path, help="a JSON file for what came out")
+    parser.add_argument("--page", type=Path, help="a Markdown file that has a place for the table")
     options = parser.parse_args(arguments)
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no part {unknown}: there are {PARTS}")
@@ -61,11 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sep="\n",
             )
         seconds = time.monotonic() - begun
-    print(_table(outcomes))
+    table = _table(outcomes)
+    print(table.markdown())
     failed = [each for each in outcomes if not each.passed]
     print(f"{len(outcomes)} cases, {len(failed)} failed, {seconds:.0f} s")
     if options.out:
         _write(options.out, outcomes, options.seed, seconds)
+    if options.page:
+        update_readme(options.page, [table])
     return int(bool(failed) or not outcomes)
 
 
@@ -156,25 +164,21 @@ def _outcome(part: str, case: Case, folder: Path, seconds: float) -> Outcome:
     return Outcome(part, case.kind, case.name, told["passed"], said, seconds, megabytes)
 
 
-def _table(outcomes: Sequence[Outcome]) -> str:
+def _table(outcomes: Sequence[Outcome]) -> Table:
     groups: dict[tuple[str, str], list[Outcome]] = {}
     for each in outcomes:
         groups.setdefault((each.part, each.kind), []).append(each)
-    lines = [
-        "| part | met by the fault | cases | kept | slowest, s | most memory, MB |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
-    ]
+    rows = []
     for (part, kind), those in groups.items():
         kept = sum(each.passed for each in those)
         slowest, most = (max(getattr(e, n) for e in those) for n in ("seconds", "megabytes"))
-        lines.append(f"| {part} | {kind} | {len(those)} | {kept} | {slowest:.1f} | {most:.0f} |")
-    return "\n".join(lines)
+        numbers = (str(len(those)), str(kept), f"{slowest:.1f}", f"{most:.0f}")
+        rows.append(tuple(map(Cell, (part, kind, *numbers))))
+    columns = ("part", "met by the fault", "cases", "kept", "slowest, s", "most memory, MB")
+    return Table("faults", "Faults", columns, tuple(rows), left=2)
 
 
 def _write(path: Path, outcomes: Sequence[Outcome], seed: int, seconds: float) -> None:
-    from nfrl.files import write_json
-    from nfrl.runs.provenance import provenance
-
     cases = []
     for each in outcomes:
         case = dataclasses.asdict(each)
