@@ -17,6 +17,8 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import jax
+
 from faults.case import Case, Outcome
 from faults.processes import adopt_orphans, assert_alone, fork
 from nfrl.files import write_json
@@ -79,11 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _prepare(root: Path) -> None:
     """Import what cases need, and keep what they compile for one another."""
+    compiling = {
+        "jax_compilation_cache_dir": str(root / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+        "jax_disable_most_optimizations": True,
+    }
+    for name, value in compiling.items():  # here and in the forks; in what commands start
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
     os.environ |= {
-        "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "MPLBACKEND": "agg",
         "XDG_CACHE_HOME": str(root / "cache"),
         "HF_HOME": str(root / "hub"),

@@ -32,8 +32,11 @@ _PRIVATE_BELOW = 0x4000 | 0x40000  # of mount: MS_REC, MS_PRIVATE
 
 def _run() -> list[str]:
     words = training_words("gcbc", point_data())
-    more = ("--episodes", "1", "--workers", "1", "--record", "runs/records.jsonl")
-    return [*words, *more, "--runs", "runs"]
+    return [*words, "--record", "runs/records.jsonl", "--runs", "runs"]
+
+
+def _evaluate() -> list[str]:
+    return ["eval", "run", "--episodes", "1", "--workers", "1"]
 
 
 def _tracked() -> list[str]:
@@ -64,6 +67,7 @@ EXPORT = Job(
 )
 JOBS = (
     Job("a run", _run, runs=(jobs.SEED,)),
+    Job("an evaluation", _evaluate, prepare=lambda: shutil.copytree(trained_run(), "run")),
     Job("a data set", _make_data),
     Job("a record", work=_append),
     Job("a saved policy", work=_save, prepare=lambda: call(lambda: _save(0)).succeeded()),
