@@ -214,7 +214,8 @@ def _simulator(name: str, said: str, folder: Path) -> str:
         return answer.error
     answer.succeeded()
     assert "2 of 2 episodes failed" in answer.text, answer.text
-    assert json.loads((run / "result.json").read_text())["score"] is not None
+    record = json.loads((run / "result.json").read_text())
+    assert (record["score"], record["failures"]) == (None, 2), record
     return "2 of 2 episodes failed"
 
 

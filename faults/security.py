@@ -149,12 +149,12 @@ def _load_from_hub(
         return 0
 
     def load() -> None:
-        import huggingface_hub
+        from huggingface_hub import constants
 
         import nfrl as package
 
         sys.path.insert(0, str(folder))
-        huggingface_hub.constants.ENDPOINT = os.environ["HF_ENDPOINT"]
+        constants.ENDPOINT = os.environ["HF_ENDPOINT"]
         package.load_policy("hf:me/it", allow=allow)
 
     server = Command(log=folder / "server.log", work=serve)

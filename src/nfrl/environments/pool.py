@@ -172,8 +172,8 @@ class Pool:
             details = each.stdout.read().decode(errors="replace").strip()
             if answer == REFUSED:
                 raise WorkerError(details)
-            last = details.rsplit("\n", 1)[-1]
-            raise WorkerError(f"an environment worker failed: {last}", details)
+            said, _, details = details.partition("\n")
+            raise WorkerError(f"an environment worker failed: {said}", details)
         status = each.wait()
         hint = "; out of memory? try fewer workers" if status == -9 else ""
         raise WorkerError(f"an environment worker died (exit status {status}{hint})")

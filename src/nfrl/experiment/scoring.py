@@ -219,12 +219,13 @@ def _scores(experiment: Experiment, evaluation: Evaluation | None) -> dict[str, 
 
     by = experiment.task.scored_by
     found = evaluation.measured(by)
-    scores: dict[str, Any] = {
-        "score": round(found.score, 4),
-        "scores": rounded(found.by_goal),
-        "interval": rounded(found.interval),
-        "failures": evaluation.failures,
-    }
+    scores: dict[str, Any] = {"score": None, "failures": evaluation.failures}
+    if np.isfinite(found.score):  # It is not where every episode failed and returns count.
+        scores |= {
+            "score": round(found.score, 4),
+            "scores": rounded(found.by_goal),
+            "interval": rounded(found.interval),
+        }
     if by == "score" and evaluation.max_scores is not None:
         entropy = evaluation.mode_entropy
         scores |= {
