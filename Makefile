@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-quick test lint types docs tests format clean
+.PHONY: setup demo demo-quick test lint types docs tests faults audit format clean
 
 setup: $(VENV)/.installed
 
@@ -27,8 +27,8 @@ demo-quick: setup
 test: lint types docs tests
 
 lint: setup
-	$(BIN)/ruff format --check src tests scripts
-	$(BIN)/ruff check src tests scripts
+	$(BIN)/ruff format --check src tests scripts faults
+	$(BIN)/ruff check src tests scripts faults
 
 types: setup
 	$(BIN)/mypy
@@ -42,9 +42,18 @@ docs: setup
 tests: setup
 	$(BIN)/pytest -n 2 --dist worksteal
 
+# What may go wrong is made to go wrong (docs/faults.md). Half an hour on two cores.
+faults: setup
+	$(BIN)/python -m faults --out results/faults.json --page docs/faults.md
+
+# Known weaknesses of the packages that are pinned. It asks a data base on the net.
+audit: setup
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps
+
 format: setup
-	$(BIN)/ruff format src tests scripts
-	$(BIN)/ruff check --fix src tests scripts
+	$(BIN)/ruff format src tests scripts faults
+	$(BIN)/ruff check --fix src tests scripts faults
 
 clean:
 	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,8 +17,14 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import jax
+
 from faults.case import Case, Outcome
 from faults.processes import adopt_orphans, assert_alone, fork
+from nfrl.files import write_json
+from nfrl.reports.table import Cell, Table
+from nfrl.reports.tables import update_readme
+from nfrl.runs.provenance import provenance
 
 PARTS = ("kills", "disks", "inputs", "security", "load", "numbers")
 # What commands import, once and before any fork.
@@ -37,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cases at a time")
     parser.add_argument("--out", type=Path, help="a JSON file for what came out")
+    parser.add_argument("--page", type=Path, help="a Markdown file that has a place for the table")
     options = parser.parse_args(arguments)
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no part {unknown}: there are {PARTS}")
@@ -61,21 +68,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sep="\n",
             )
         seconds = time.monotonic() - begun
-    print(_table(outcomes))
+    table = _table(outcomes)
+    print(table.markdown())
     failed = [each for each in outcomes if not each.passed]
     print(f"{len(outcomes)} cases, {len(failed)} failed, {seconds:.0f} s")
     if options.out:
         _write(options.out, outcomes, options.seed, seconds)
+    if options.page:
+        update_readme(options.page, [table])
     return int(bool(failed) or not outcomes)
 
 
 def _prepare(root: Path) -> None:
     """Import what cases need, and keep what they compile for one another."""
+    compiling = {
+        "jax_compilation_cache_dir": str(root / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+        "jax_disable_most_optimizations": True,
+    }
+    for name, value in compiling.items():  # here and in the forks; in what commands start
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
     os.environ |= {
-        "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "MPLBACKEND": "agg",
         "XDG_CACHE_HOME": str(root / "cache"),
         "HF_HOME": str(root / "hub"),
@@ -101,10 +116,10 @@ def _work(cases: list[tuple[str, Case]], root: Path, jobs: int) -> Iterator[Outc
             running[process] = part, case, folder, time.monotonic()
         for process, (part, case, folder, begun) in list(running.items()):
             seconds = time.monotonic() - begun
-            found, status = os.waitpid(process, os.WNOHANG)
+            found, _ = os.waitpid(process, os.WNOHANG)
             if not found and seconds > case.seconds:
                 os.kill(process, signal.SIGKILL)  # and, one after the other, all below it
-                found, status = os.waitpid(process, 0)
+                found, _ = os.waitpid(process, 0)
             if found:
                 del running[process]
                 yield _outcome(part, case, folder, seconds)
@@ -156,25 +171,21 @@ def _outcome(part: str, case: Case, folder: Path, seconds: float) -> Outcome:
     return Outcome(part, case.kind, case.name, told["passed"], said, seconds, megabytes)
 
 
-def _table(outcomes: Sequence[Outcome]) -> str:
+def _table(outcomes: Sequence[Outcome]) -> Table:
     groups: dict[tuple[str, str], list[Outcome]] = {}
     for each in outcomes:
         groups.setdefault((each.part, each.kind), []).append(each)
-    lines = [
-        "| part | met by the fault | cases | kept | slowest, s | most memory, MB |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
-    ]
+    rows = []
     for (part, kind), those in groups.items():
         kept = sum(each.passed for each in those)
         slowest, most = (max(getattr(e, n) for e in those) for n in ("seconds", "megabytes"))
-        lines.append(f"| {part} | {kind} | {len(those)} | {kept} | {slowest:.1f} | {most:.0f} |")
-    return "\n".join(lines)
+        numbers = (str(len(those)), str(kept), f"{slowest:.1f}", f"{most:.0f}")
+        rows.append(tuple(map(Cell, (part, kind, *numbers))))
+    columns = ("part", "met by the fault", "cases", "kept", "slowest, s", "most memory, MB")
+    return Table("faults", "Faults", columns, tuple(rows), left=2)
 
 
 def _write(path: Path, outcomes: Sequence[Outcome], seed: int, seconds: float) -> None:
-    from nfrl.files import write_json
-    from nfrl.runs.provenance import provenance
-
     cases = []
     for each in outcomes:
         case = dataclasses.asdict(each)

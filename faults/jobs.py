@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from faults.processes import nfrl
+from faults.processes import Command, said
 from faults.shared import POINT, point_data, shared, training_words
 
 ONLINE = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -14,23 +14,39 @@ ONLINE = "pointmaze-medium-navigate-singletask-task1-v0"
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A command whose work can be spoilt.
+    """Work that can be spoilt. Its folder is the working folder.
 
     Attributes:
-        name: What it does.
-        words: Makes the words of the command, whose folder is the working folder.
+        name: What is done.
+        words: Makes the words of the command that does it.
+        work: Does it in Python, in place of a command.
         runs: The patterns of the run folders with which ``nfrl resume`` goes on, the last that is
-            begun; where there is none, the command is given again.
+            begun; where there is none, the same is done again.
+        prepare: What stands there already.
     """
 
     name: str
-    words: Callable[[], list[str]]
+    words: Callable[[], list[str]] = list
+    work: Callable[[], object] | None = None
     runs: tuple[str, ...] = ()
+    prepare: Callable[[], object] = lambda: None
 
-    def again(self) -> list[str]:
-        """Return the words of the command that goes on."""
+    def begin(
+        self, *, log: Path = Path("output.log"), before: Callable[[], object] | None = None
+    ) -> Command:
+        """Begin it."""
+        if self.work is not None:
+            return Command(log=log, before=before, work=said(self.work))
+        return Command(self.words(), log=log, before=before)
+
+    def go_on(self, *, log: Path = Path("output.log")) -> Command:
+        """Go on with it after it was spoilt."""
         begun = [path for each in self.runs for path in glob.glob(f"{each}/config.json")]
-        return ["resume", str(Path(begun[-1]).parent)] if begun else self.words()
+        if not begun:
+            return self.begin(log=log)
+        words = self.words()
+        record = words[words.index("--record") :][:2] if "--record" in words else []
+        return Command(["resume", str(Path(begun[-1]).parent), *record], log=log)
 
     def done(self) -> tuple[Path, float]:
         """Do it undisturbed, the first time that this is asked for.
@@ -44,7 +60,8 @@ class Job:
             for name in ("first", "again"):
                 Path(place, name).mkdir()
                 os.chdir(place / name)
-                answer = nfrl(*self.words()).succeeded()
+                self.prepare()
+                answer = self.begin().wait(300.0).succeeded()
             (place / "seconds").write_text(str(answer.seconds))
 
         place = shared(f"job-{self.name}", make)
@@ -52,7 +69,7 @@ class Job:
 
 
 def _training() -> list[str]:
-    words = training_words("nf-gcbc", point_data(), steps=6000, checkpoint=200)
+    words = training_words("nf-gcbc", point_data(), steps=2000, checkpoint=100)
     return [*words, "--seeds", "0", "1", "--runs", "runs"]
 
 
@@ -97,9 +114,9 @@ def _exploring() -> list[str]:
 SEED = f"runs/{POINT}/gcbc-laptop/seed-0"
 _FLOW = f"runs/{POINT}/nf-gcbc-laptop/seed-0"
 _ONLINE = (f"runs/{ONLINE}/fql-laptop/seed-0", f"runs/{ONLINE}/fql-laptop-online/seed-0")
-TRAINING = Job("training", _training, (_FLOW,))
-EVALUATING = Job("evaluating", _evaluating, (SEED,))
+TRAINING = Job("training", _training, runs=(_FLOW,))
+EVALUATING = Job("evaluating", _evaluating, runs=(SEED,))
 DATA = Job("making data", _data)
 SUITE = Job("a suite", _suite)
-GOING_ONLINE = Job("going on online", _online, _ONLINE)
-EXPLORING = Job("exploring", _exploring, ("runs/point-u-maze/nf-ugs-laptop/seed-0",))
+GOING_ONLINE = Job("going on online", _online, runs=_ONLINE)
+EXPLORING = Job("exploring", _exploring, runs=("runs/point-u-maze/nf-ugs-laptop/seed-0",))

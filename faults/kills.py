@@ -8,15 +8,15 @@ import functools
 import glob
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from faults import jobs
 from faults.case import Case
-from faults.jobs import Job
-from faults.processes import Command, assert_alone, nfrl
+from faults.processes import Command, assert_alone
 from faults.shared import assert_same, wait_until
 
-SHARED_MEMORY = "/dev/shm/nfrl-*"
+SHARED_MEMORY = "/dev/shm/nfrl-pool-*"
 # A hundred, of which half come two in a row.
 KILLS = {
     **{"training": 20, "saving": 16, "evaluating": 16, "making data": 16, "a suite": 8},
@@ -54,24 +54,24 @@ def _killed(kind: str, moments: tuple[float, ...], folder: Path) -> str:
     job = JOBS[kind]
     undisturbed, seconds = job.done()
     before = set(glob.glob(SHARED_MEMORY))
-    words = job.words()
+    begin = job.begin
     said = []
     for moment in moments:
-        ended = _kill(kind, words, moment, seconds)
+        ended = _kill(kind, begin, moment, seconds)
         said.append("had ended" if ended else "killed")
         assert_alone()
-        words = job.again()
-    nfrl(*words).succeeded()
+        begin = job.go_on
+    begin().wait().succeeded()
     assert_same(folder, undisturbed)
     _assert_no_shared_memory(before)
     return ", ".join(said)
 
 
-def _kill(kind: str, words: list[str], moment: float, seconds: float) -> bool:
-    """Begin a command and kill it at a moment; return whether it had ended before."""
+def _kill(kind: str, begin: Callable[[], Command], moment: float, seconds: float) -> bool:
+    """Begin some work and kill it at a moment; return whether it had ended before."""
     pattern, seconds = SIGNS.get(kind, ("", seconds))
     there = set(glob.glob(pattern))
-    command = Command(words, log=Path("output.log"))
+    command = begin()
     if pattern and not (there and kind == "evaluating"):  # the second time it begins with that
         wait_until(lambda: set(glob.glob(pattern)) - there, command)
     time.sleep(moment * seconds)

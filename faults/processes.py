@@ -160,11 +160,12 @@ def nfrl(*words: str, log: Path | None = None) -> Answer:
     return Command(words, log=log or Path("output.log")).wait()
 
 
-def call(work: Callable[[], object]) -> Answer:
-    """Do some work of Python in a process of its own; a UserError is said as the command says it."""
-    from nfrl.errors import UserError
+def said(work: Callable[[], object]) -> Callable[[], int]:
+    """Return work of Python that ends as a command does, which says a UserError in a line."""
 
     def run() -> int:
+        from nfrl.errors import UserError
+
         try:
             work()
         except UserError as error:
@@ -172,7 +173,12 @@ def call(work: Callable[[], object]) -> Answer:
             return 2
         return 0
 
-    return Command(log=Path("output.log"), work=run).wait()
+    return run
+
+
+def call(work: Callable[[], object]) -> Answer:
+    """Do some work of Python in a process of its own; a UserError is said as a command says it."""
+    return Command(log=Path("output.log"), work=said(work)).wait()
 
 
 def children() -> list[int]:

@@ -15,8 +15,8 @@ from pathlib import Path
 from faults.processes import Command, nfrl
 
 POINT = "pointmaze-medium-navigate-v0"
-# Of a result and of a line of metrics: what differs between equal runs.
-_TIMES = {"seconds", "train_seconds", "steps_per_second", "sample_ms", "date"}
+# Of a result and of a line of metrics: what differs between equal runs, made in a working tree.
+_TIMES = {"seconds", "train_seconds", "steps_per_second", "sample_ms", "date", "commit"}
 
 
 def shared(name: str, make: Callable[[Path], None]) -> Path:
@@ -90,12 +90,19 @@ def _digest(path: Path) -> str:
     if path.suffix == ".json":
         content = json.dumps(_without_times(json.loads(content)), sort_keys=True).encode()
     elif path.suffix == ".jsonl":
-        lines = [json.dumps(_without_times(json.loads(line))) for line in content.splitlines()]
-        content = "\n".join(sorted(lines)).encode()
+        content = b"\n".join(sorted(map(_digest_line, content.splitlines())))
     elif path.suffix == ".npz":
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            content = b"".join(name.encode() + archive.read(name) for name in archive.namelist())
+            names = [name for name in archive.namelist() if Path(name).stem not in _TIMES]
+            content = b"".join(name.encode() + archive.read(name) for name in names)
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _digest_line(line: bytes) -> bytes:
+    try:
+        return json.dumps(_without_times(json.loads(line))).encode()
+    except ValueError:  # a line that a fault cut short
+        return line
 
 
 def _without_times(value: object) -> object:

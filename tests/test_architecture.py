@@ -57,7 +57,14 @@ SIMULATORS = {
 # What runs in a simulator's processes, or must start quickly: rooms, or modules of a room.
 WITHOUT_JAX = (
     *("nfrl", "nfrl.errors", "nfrl.files", "nfrl.reading", "nfrl.progress", "nfrl.spec"),
-    *("nfrl.registry", "nfrl.task", "nfrl.environments", "nfrl.collect", "nfrl.evaluation", "nfrl.reports"),
+    *(
+        "nfrl.registry",
+        "nfrl.task",
+        "nfrl.environments",
+        "nfrl.collect",
+        "nfrl.evaluation",
+        "nfrl.reports",
+    ),
     *("nfrl.runs.records", "nfrl.runs.folder", "nfrl.runs.results", "nfrl.launch", "nfrl.tuning"),
     *("nfrl.runs.tracking", "nfrl.runs.trackers", "nfrl.interfaces.tracker"),
     *("nfrl.data.load", "nfrl.data.formats", "nfrl.data.trajectories"),

@@ -260,14 +260,15 @@ def test_a_report_is_of_something(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_append_starts_a_line_of_its_own_after_one_cut_short(tmp_path):
+def test_append_takes_away_half_a_record_and_nothing_else(tmp_path):
     path = tmp_path / "all.jsonl"
-    path.write_text('{"task": "cut')
-    append_record(path, make())
-    append_record(path, make())
-    first, second = path.read_text().splitlines()
-    assert first == '{"task": "cut'
-    assert json.loads(second) == make().to_json()
+    for before, kept in (('{"task": "cut', ""), ("a note", "a note\n"), ('{"a": 1}', '{"a": 1}\n')):
+        path.write_text(before)
+        append_record(path, make())
+        append_record(path, make())
+        text = path.read_text()
+        assert text.startswith(kept)
+        assert json.loads(text.removeprefix(kept)) == make().to_json()
 
 
 def test_what_could_not_be_read_back_is_written_nowhere(tmp_path):
@@ -286,7 +287,7 @@ def test_what_could_not_be_read_back_is_written_nowhere(tmp_path):
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(UserError, match=f"{tmp_path}: the record could not be written"):
+    with pytest.raises(UserError, match=f"the record was not kept: could not write {tmp_path}"):
         append_record(tmp_path, make())
 
 
@@ -304,8 +305,8 @@ def test_processes_append_at_the_same_time_without_mixing_lines(tmp_path):
         writer.start()
     for writer in writers:
         writer.join()
-    first, *lines = filter(None, path.read_text().split("\n"))
-    assert first == '{"task": "cut'
+    *lines, last = path.read_text().split("\n")
+    assert last == ""
     assert sorted(parse_record(line, "test").seed for line in lines) == list(range(400))
 
 

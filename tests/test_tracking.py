@@ -461,7 +461,7 @@ class Stubs:
 def stubs(monkeypatch):
     for name in ("train", "explore", "go_online", "score"):
         monkeypatch.setattr(running, name, getattr(Stubs(), name))
-    for name in ("save_samples", "load_trained"):
+    for name in ("_sample", "load_trained"):
         monkeypatch.setattr(running, name, lambda *rest: None)
     monkeypatch.setattr(running, "load_data", lambda *rest: (None, None))
     monkeypatch.setattr("nfrl.environments.rewarded.RewardedEnvironment", lambda *rest: None)

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from nfrl.experiment.config import file_name
 from nfrl.experiment.data import describe, prepared
 from nfrl.experiment.own import own_task, task_for
 from nfrl.experiment.pictures import draw
+from nfrl.experiment.samples import draw_samples
+from nfrl.files import temporary_folder
 from nfrl.interfaces.agent import AgentConfig
 from nfrl.interfaces.tracker import RunDescription
 from nfrl.presets import DEFAULT, find_preset
@@ -115,10 +117,12 @@ def fit(
             draw=draw,
             cure="" if folder is None else "the same call sends what is missing",
         ):
-            trained = _train(place, name, config, spec, training, loaded, seed, progress)
+            trained, warning = _train(place, name, config, spec, training, loaded, seed, progress)
             outcome.append(
                 Record(task=known.name, agent=name, seed=seed, steps=training.steps, score=None)
             )
+    if warning:
+        warnings.warn(warning, stacklevel=2)
     return Policy(without_optimizer(trained), config, name, spec, steps=training.steps, seed=seed)
 
 
@@ -185,11 +189,12 @@ def task_or_environment(name: str, can: Any, horizon: int | None, policy: Policy
 
 @contextlib.contextmanager
 def _folder(folder: Path | str | None) -> Iterator[RunFolder]:
-    if folder is not None:
-        yield RunFolder(Path(folder).expanduser())
-        return
-    with tempfile.TemporaryDirectory(prefix="nfrl-") as place:
-        yield RunFolder(Path(place))
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = stack.enter_context(temporary_folder("nfrl-fit-")) / "run"
+        run = RunFolder(Path(folder).expanduser())
+        stack.enter_context(run.held())
+        yield run
 
 
 def _train(
@@ -201,7 +206,9 @@ def _train(
     data: Data,
     seed: int,
     show: bool,
-) -> Any:
+) -> tuple[Any, str]:
+    """Return the agent, and what is to be said of what it draws."""
+    validation = data.validation.to_dataset()
     with show_progress(f"training {name}", training.steps, "steps", show=show) as update:
 
         def report(step: int, metrics: dict[str, float]) -> None:
@@ -220,7 +227,7 @@ def _train(
             spec,
             training,
             data.training.to_dataset(),
-            data.validation.to_dataset(),
+            validation,
             report,
         )
-    return agent
+    return agent, draw_samples(agent, validation).warning

@@ -4,10 +4,13 @@ import contextlib
 import errno
 import json
 import os
+import shutil
+import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from nfrl.errors import UserError
 
@@ -15,34 +18,71 @@ from nfrl.errors import UserError
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def write_atomically(path: Path | str, write: Callable[[BinaryIO], object]) -> None:
+Write = Callable[[BinaryIO], object]
+"""Writes the contents to the open binary file it is given; what it returns is dropped."""
+
+
+def write_atomically(path: Path | str, write: Write) -> None:
     """Write a file that appears complete, or not at all.
 
     The bytes go to a temporary file in the same folder, reach the disk, and only then take the
     name; what stood there before is untouched until that moment. The folder is made if missing.
+    A temporary file of this name that a kill left behind is taken away.
 
     Args:
         path: The file to write.
-        write: Writes the contents to the open binary file it is given; what it returns is dropped.
+        write: Writes it.
 
     Raises:
         UserError: The disk is full or fails, or the folder cannot be written to; nothing was
             overwritten.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    write_together({Path(path): write})
+
+
+def write_together(files: Mapping[Path, Write]) -> None:
+    """Write several files, each as :func:`write_atomically` does, once the disk has them all.
+
+    Args:
+        files: By their paths, in the order in which they take their names.
+
+    Raises:
+        UserError: As for :func:`write_atomically`.
+    """
+    temporaries = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp") for path in files}
+    done = False
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with contextlib.ExitStack() as opened:
+            for path, write in files.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = opened.enter_context(_open_alone(temporaries[path]))
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            for path in files:
+                os.replace(temporaries[path], path)
+                done = True
+        for path in files:
+            _remove_abandoned(path)
     except OSError as error:
-        raise UserError(f"{not_written(path, error)}; nothing was overwritten") from error
+        kept = "" if done else "; nothing was overwritten"
+        raise UserError(f"{not_written(path, error)}{kept}") from error
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        for temporary in temporaries.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where they are missing.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(not_written(path, error)) from error
 
 
 def not_written(path: Path | str, error: OSError) -> str:
@@ -90,27 +130,17 @@ def held(folder: Path, busy: str) -> Iterator[None]:
     Raises:
         UserError: Another process has it; or it cannot be made.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows has none; two processes at once are not noticed there.
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-        return
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     lock = folder / ".lock"
     while True:
+        make_folder(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             file = open(lock, "a")  # noqa: SIM115
         except OSError as error:
             raise UserError(not_written(lock, error)) from error
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(busy) from None
-            except OSError:
-                pass  # Some network file systems have no locks either.
+            if not _lock(file):
+                raise UserError(busy)
             # Who held it before takes the file away: then this one is a file without a name.
             if not (lock.exists() and os.path.samestat(lock.stat(), os.fstat(file.fileno()))):
                 continue
@@ -122,6 +152,68 @@ def held(folder: Path, busy: str) -> Iterator[None]:
                     for each in missing:
                         each.rmdir()  # which fails, and ends this, where it is not empty
             return
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str, where: str | None = None) -> Iterator[Path]:
+    """Make a folder that is gone afterwards; such as kills left behind are taken away first.
+
+    Args:
+        prefix: What its name begins with, and that of no other use: ``nfrl-video-``.
+        where: The folder to make it in; by default the system's for temporary files.
+    """
+    for each in Path(where or tempfile.gettempdir()).glob(f"{prefix}*/.lock"):
+        with contextlib.suppress(OSError), open(each, "r+b") as file:
+            if _lock(file):
+                shutil.rmtree(each.parent)
+    made = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
+    try:
+        with _open_alone(made / ".lock"):
+            yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _open_alone(path: Path) -> BinaryIO:
+    """Make a file, and lock it before anyone takes it for abandoned."""
+    while True:
+        file = open(path, "xb")  # noqa: SIM115
+        if _lock(file) and path.exists():
+            return file
+        file.close()
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(file: IO[Any]) -> Iterator[None]:
+    """Keep an open file for this process alone, once no other has it."""
+    while not _lock(file):
+        time.sleep(0.001)
+    yield  # The lock ends with the open file.
+
+
+def _lock(file: IO[Any]) -> bool:
+    """Lock an open file, if no other process has; return whether it can be written to alone."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has none; two processes at once are not noticed there.
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # Some network file systems have no locks either.
+    return True
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Take away the temporary files of a file whose writers were killed: no one has their lock."""
+    for each in os.scandir(path.parent):
+        if each.name.startswith(f".{path.name}.") and each.name.endswith(".tmp"):
+            with contextlib.suppress(OSError), open(each.path, "r+b") as file:
+                if _lock(file):
+                    os.unlink(each.path)
 
 
 def void(_: object) -> None:

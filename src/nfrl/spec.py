@@ -178,7 +178,10 @@ class Spec:
 
 
 def _checked(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    array = np.asarray(value, np.float32)
+    given = np.asarray(value)
+    if given.dtype.kind in "cOSUmM":
+        raise ValueError(f"{name} holds values of type {given.dtype}, not numbers")
+    array = given.astype(np.float32, copy=False)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; this agent's have {shape}")
     return array

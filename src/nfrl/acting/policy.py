@@ -1,6 +1,8 @@
 """An agent that acts in one environment: what a robot's loop calls once a step."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from nfrl.acting.acting import Act, batched_policy
 from nfrl.agents import configs
 from nfrl.agents.parts.optimization import without_optimizer
 from nfrl.errors import UserError
-from nfrl.files import write_json
+from nfrl.files import write_together
 from nfrl.interfaces.agent import Agent, AgentConfig
 from nfrl.runs import checkpoints
 from nfrl.spec import Spec
@@ -179,16 +181,21 @@ class Policy:
         """
         path = Path(path).expanduser()
         agent = without_optimizer(self.agent)
-        checkpoints.save(path / WEIGHTS, _halved(agent) if half else agent, step=self.steps)
-        write_json(
-            path / DESCRIPTION,
+        weights = checkpoints.to_bytes(_halved(agent) if half else agent, step=self.steps)
+        described = {
+            "schema": SCHEMA,
+            "agent": self.name,
+            "config": configs.to_json(self.config),
+            "spec": dataclasses.asdict(self.spec),
+            "steps": self.steps,
+            "weights": hashlib.sha256(weights).hexdigest(),
+        }
+        text = json.dumps(described, indent=2) + "\n"
+        write_together(
             {
-                "schema": SCHEMA,
-                "agent": self.name,
-                "config": configs.to_json(self.config),
-                "spec": dataclasses.asdict(self.spec),
-                "steps": self.steps,
-            },
+                path / WEIGHTS: lambda file: file.write(weights),
+                path / DESCRIPTION: lambda file: file.write(text.encode()),
+            }
         )
         return path
 

@@ -4,6 +4,7 @@ policy.json          the agent's name and configuration, what it observes and do
 policy.safetensors   its weights
 """
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,17 @@ def load(path: Path | str, *, seed: int = 0) -> Policy:
             f"{one_line(repr(error))}"
         ) from error
     agent = checkpoints.load(path / WEIGHTS, like, cure="save or fetch it again")
+    if "weights" in found and found["weights"] != _sha256(path / WEIGHTS):
+        raise UserError(
+            f"{path / WEIGHTS}: these are not the weights that {DESCRIPTION} describes: one of the "
+            "two was changed, or saved by another; save or fetch both again"
+        )
     return Policy(agent, config, name, spec, steps=steps, seed=seed)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:

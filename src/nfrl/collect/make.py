@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -20,6 +21,7 @@ from nfrl.collect.parts import Plan, Shard
 from nfrl.collect.recipe import Recipe, recipe
 from nfrl.environments.episode import SPLITS, episode_seeds
 from nfrl.errors import UserError
+from nfrl.files import not_written
 from nfrl.progress import progress as show_progress
 
 # A worker's matrices are 6 by 6: threads would only get into each other's way.
@@ -225,6 +227,8 @@ def _collector(recipe: Recipe) -> Collector:
 
 def _collect(plan: Plan, shard: Shard) -> None:
     """Collect one shard, in a worker."""
+    # OGBench's mazes leave a file behind for each environment; here it goes with the parts.
+    tempfile.tempdir = str(plan.folder)
     collector = _collector(plan.recipe)
     episodes = [
         collector.episode(episode_seeds(plan.seed, shard.split, index), plan.steps)
@@ -239,6 +243,8 @@ def _finish(future: Future[None], shard: Shard) -> None:
         future.result()
     except (UserError, BrokenProcessPool, KeyboardInterrupt):
         raise
+    except OSError as error:  # of a simulator's own files
+        raise UserError(not_written(error.filename or shard.name, error)) from error
     except Exception as error:
         raise UserError(
             f"collecting {shard.split} episodes {shard.episodes.start} to "

@@ -7,7 +7,6 @@ plan and its number; so whatever is there after a kill can be used, and nothing 
 
 import contextlib
 import dataclasses
-import glob
 import json
 import shutil
 import zipfile
@@ -182,8 +181,6 @@ def merge(plan: Plan, split: str) -> None:
     shards = [plan.folder / shard.name for shard in plan.shards(split)]
     rows = sum(_rows(shard) for shard in shards)
     target = plan.target(split)
-    for stale in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-        stale.unlink(missing_ok=True)  # A merge was killed here.
     # While the new file takes the old one's place, the old one's description must not stand.
     ogbench.provenance_path(target).unlink(missing_ok=True)
     write_atomically(target, lambda file: _join(file, shards, rows))

@@ -12,6 +12,9 @@ TOLERANCE = 1e-5
 """By how much an action may pass its bounds through rounding, in units of half their distance."""
 MOST_VALUES = 4
 """A column with more distinct values than these is a continuum."""
+SMALL = 0.1
+"""A column of numbers in [-1, 1] that are all smaller than this has bounds of its own: else the
+noise of training, a tenth of what lies between the bounds, would hide them."""
 SEEN_AT_LEAST = 10
 """How often each of few values must occur: fewer may be a continuum's chance."""
 
@@ -24,8 +27,9 @@ def action_spec(
 ) -> ActionSpec:
     """Return the bounds of actions, and the values of columns that take few.
 
-    Actions that all lie in [-1, 1] have these bounds, whatever their extremes. Others have the
-    least and the largest value of each column. An environment's bounds stand above both.
+    Actions that all lie in [-1, 1] have these bounds, whatever their extremes. Others, and columns
+    of small numbers only (``SMALL``), have the least and the largest value of each column. An
+    environment's bounds stand above both.
 
     Args:
         actions: (rows, a), of a whole data set: training and validation.
@@ -40,7 +44,8 @@ def action_spec(
         raise DataError(f"{where}: there are no actions")
     least, largest = actions.min(axis=0), actions.max(axis=0)
     if (np.abs([least, largest]) <= 1 + TOLERANCE).all():
-        low, high = -np.ones_like(least), np.ones_like(largest)
+        small = (np.abs([least, largest]) < SMALL).all(axis=0) & (least < largest)
+        low, high = np.where(small, least, -1.0), np.where(small, largest, 1.0)
     else:
         low, high = least, largest
     if bounds is not None:

@@ -14,6 +14,8 @@ import contextlib
 import importlib
 import math
 import sys
+import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +25,7 @@ from gymnasium import wrappers
 
 from nfrl.environments.adapters import Adapter, read_layout, takes_task_ids
 from nfrl.errors import UserError, unknown_name
+from nfrl.files import temporary_folder
 from nfrl.spec import ActionSpec, Spec
 
 OWN = (wrappers.TimeLimit, wrappers.OrderEnforcing, wrappers.PassiveEnvChecker)
@@ -139,7 +142,22 @@ def read_actions(space: Any, reference: str) -> ActionSpec:
 
 
 def _make(reference: str, settings: dict[str, Any]) -> tuple[Any, int | None]:
-    """Return the environment without Gymnasium's wrappers, and the limit that they would set."""
+    """Return the environment without Gymnasium's wrappers, and the limit that they would set.
+
+    Its temporary files go with it: each of OGBench's mazes leaves one behind.
+    """
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(temporary_folder("nfrl-environment-"))
+        before, tempfile.tempdir = tempfile.tempdir, str(place)
+        try:
+            made, limit = _create(reference, settings)
+        finally:
+            tempfile.tempdir = before
+        weakref.finalize(made, stack.pop_all().close)
+    return made, limit
+
+
+def _create(reference: str, settings: dict[str, Any]) -> tuple[Any, int | None]:
     module, colon, name = reference.partition(":")
     creator = _attribute(_import(module, reference), name) if colon else None
     if callable(creator):

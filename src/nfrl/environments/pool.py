@@ -4,9 +4,9 @@ import contextlib
 import dataclasses
 import json
 import os
+import select
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,10 @@ from typing import Any
 from nfrl.environments import worker
 from nfrl.environments.worker import FAILED, IDLE, READY, REFUSED, Arrays, Config
 from nfrl.errors import UserError
+from nfrl.files import temporary_folder
+
+ANSWER_SECONDS = 900.0
+"""How long a round may take: more than any simulator needs, also one that compiles first."""
 
 
 class WorkerError(UserError):
@@ -67,7 +71,7 @@ class Pool:
         self._workers: list[subprocess.Popen] = []
         self._shares: list[slice] = []
         self._here: list[tuple[worker.Slot, Arrays]] = []
-        self._directory: tempfile.TemporaryDirectory | None = None
+        self._files = contextlib.ExitStack()
         self.facts: Mapping[str, Any]
         if workers == 0:
             made = worker.make(maker, range(slots), arguments)
@@ -83,10 +87,7 @@ class Pool:
     ) -> None:
         # Memory-backed where there is such a place: nothing here is meant for a disk.
         place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        self._directory = tempfile.TemporaryDirectory(
-            prefix="nfrl-", dir=place, ignore_cleanup_errors=True
-        )
-        shared = self._directory.name
+        shared = str(self._files.enter_context(temporary_folder("nfrl-pool-", place)))
         try:
             for first in range(workers):
                 config = Config(maker, arguments, slots, first, workers, shared)
@@ -139,8 +140,7 @@ class Pool:
         self._workers.clear()
         self._shares.clear()
         self._here.clear()
-        if self._directory is not None:
-            self._directory.cleanup()
+        self._files.close()
 
     def _exchange(self, workers: list[subprocess.Popen]) -> None:
         for each in workers:
@@ -158,6 +158,13 @@ class Pool:
 
     def _await(self, each: subprocess.Popen) -> None:
         assert each.stdout is not None
+        # Windows waits for no pipe.
+        if os.name == "posix" and not select.select([each.stdout], [], [], ANSWER_SECONDS)[0]:
+            each.kill()
+            raise WorkerError(
+                f"an environment worker has not answered for {ANSWER_SECONDS:.0f} s, and was "
+                "stopped: does the environment hang in reset or step?"
+            )
         answer = os.read(each.stdout.fileno(), 1)
         if answer == READY:
             return
@@ -165,8 +172,8 @@ class Pool:
             details = each.stdout.read().decode(errors="replace").strip()
             if answer == REFUSED:
                 raise WorkerError(details)
-            last = details.rsplit("\n", 1)[-1]
-            raise WorkerError(f"an environment worker failed: {last}", details)
+            said, _, details = details.partition("\n")
+            raise WorkerError(f"an environment worker failed: {said}", details)
         status = each.wait()
         hint = "; out of memory? try fewer workers" if status == -9 else ""
         raise WorkerError(f"an environment worker died (exit status {status}{hint})")

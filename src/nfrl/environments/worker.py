@@ -28,7 +28,8 @@ IDLE, STEP, RESET = 0, 1, 2
 """Commands: a slot that is idle is not played; what the others mean, the slots say."""
 
 READY, FAILED, REFUSED = b"+", b"!", b"?"
-"""Answers: done; failed, and here is the traceback; a user's error, and here is its line."""
+"""Answers: done; failed, and here are the error in a line and the traceback; a user's error, and
+here is its line."""
 
 Layout = Mapping[str, tuple[Sequence[int], str]]
 """The arrays that slots share with the parent: by name, the shape for one slot and the type."""
@@ -127,8 +128,9 @@ def main() -> None:
     except UserError as error:
         os.write(replies, REFUSED + str(error).encode())
         sys.exit(1)
-    except Exception:
-        os.write(replies, FAILED + traceback.format_exc().encode())
+    except Exception as error:
+        said = " ".join("".join(traceback.format_exception_only(error)).split())
+        os.write(replies, FAILED + f"{said}\n{traceback.format_exc()}".encode())
         sys.exit(1)
     shutil.rmtree(config.directory, ignore_errors=True)  # in case that the parent was killed
 

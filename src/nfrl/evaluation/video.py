@@ -13,6 +13,7 @@ from nfrl.environments.episode_pool import EpisodePool
 from nfrl.environments.pool import WorkerError
 from nfrl.errors import UserError
 from nfrl.evaluation.rollout import Count, Episode, Policy, play
+from nfrl.files import not_written, temporary_folder, write_bytes
 from nfrl.progress import progress as show_progress
 from nfrl.task import Task
 
@@ -114,20 +115,29 @@ def record_video(
 
 
 def _write(path: Path, frames: list[Any]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix != ".gif":
-        try:
-            with warnings.catch_warnings():
-                # JAX warns of forks; the one here only starts ffmpeg.
-                warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
-                # Sides must be even for the codec, and ours are.
-                imageio.mimwrite(
-                    path, frames, fps=FRAMES_A_SECOND, codec="libx264", macro_block_size=2
-                )
-        except (ImportError, OSError, RuntimeError, ValueError):  # no ffmpeg, or without x264
-            path.unlink(missing_ok=True)
-            path = path.with_suffix(".gif")
-        else:
-            return path
-    imageio.mimwrite(path, frames, duration=1000 / FRAMES_A_SECOND, loop=0)
+    # Written elsewhere first: the encoder writes a file bit by bit.
+    with temporary_folder("nfrl-video-") as place:
+        made = _encode(place / path.name, frames)
+        path = path.with_suffix(made.suffix)
+        write_bytes(path, made.read_bytes())
+    return path
+
+
+def _encode(path: Path, frames: list[Any]) -> Path:
+    try:
+        if path.suffix != ".gif":
+            try:
+                with warnings.catch_warnings():
+                    # JAX warns of forks; the one here only starts ffmpeg.
+                    warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
+                    # Sides must be even for the codec, and ours are.
+                    imageio.mimwrite(
+                        path, frames, fps=FRAMES_A_SECOND, codec="libx264", macro_block_size=2
+                    )
+                return path
+            except (ImportError, OSError, RuntimeError, ValueError):  # no ffmpeg, or no x264
+                path = path.with_suffix(".gif")
+        imageio.mimwrite(path, frames, duration=1000 / FRAMES_A_SECOND, loop=0)
+    except OSError as error:
+        raise UserError(not_written(path, error)) from error
     return path

@@ -2,22 +2,24 @@
 
 import contextlib
 import dataclasses
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from nfrl import registry
+from nfrl.data.dataset import Dataset
 from nfrl.data.load import Data
 from nfrl.errors import UserError
 from nfrl.experiment.config import Experiment
 from nfrl.experiment.data import load_data
 from nfrl.experiment.load import load_trained
 from nfrl.experiment.pictures import draw
+from nfrl.experiment.samples import draw_samples
 from nfrl.experiment.scoring import (
     describe_exploration,
     describe_result,
     evaluate_on_the_way,
-    save_samples,
     score,
 )
 from nfrl.interfaces.agent import Agent
@@ -152,8 +154,16 @@ def _run_offline(
             raise
     for folder, seed, agent in zip(folders, seeds, agents, strict=True):
         if finished_result(folder) is None:
-            save_samples(folder, agent, validation)
+            _sample(folder, agent, validation)
             score(experiment, seed, folder, agent, workers=workers, video=video, show=show)
+
+
+def _sample(folder: RunFolder, agent: Agent, data: Dataset) -> None:
+    """Keep some of the policy's actions, and say so if they are no good."""
+    samples = draw_samples(agent, data)
+    samples.save(folder)
+    if samples.warning:
+        print(f"warning: {folder.path}: {samples.warning}", file=sys.stderr)
 
 
 def _run_online(
@@ -205,7 +215,7 @@ def _run_online(
             except NonFiniteLossError:
                 folder.write_result(describe_result(experiment, seed, folder, None, None))
                 raise
-        save_samples(folder, agent, validation)
+        _sample(folder, agent, validation)
         score(experiment, seed, folder, agent, workers=workers, video=video, show=show)
 
 

@@ -4,24 +4,19 @@ import dataclasses
 import datetime
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from nfrl.acting.acting import batched_policy
 from nfrl.agents import configs
 from nfrl.analysis.speed_training import sampling_milliseconds
-from nfrl.data.dataset import Dataset
 from nfrl.evaluation.result import Evaluation
 from nfrl.experiment.config import Experiment
-from nfrl.files import write_atomically
 from nfrl.interfaces.agent import Agent
 from nfrl.interfaces.explorer import Explorer
 from nfrl.networks import count_parameters
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.provenance import device, provenance_of
 from nfrl.runs.records import Record
-
-SAMPLED_STATES, SAMPLES_PER_STATE = 12, 200
 
 
 def score(
@@ -102,23 +97,6 @@ def _evaluate(
         workers=workers,
         progress=show,
     )
-
-
-def save_samples(folder: RunFolder, agent: Agent, data: Dataset) -> None:
-    """Save actions of the policy beside the data's, at a few states of held-out data."""
-    rows = np.random.default_rng(0).choice(np.asarray(data.transitions), SAMPLED_STATES)
-    goals = np.minimum(rows + 20, np.asarray(data.last)[rows])
-    states, targets = (
-        np.repeat(np.asarray(data.observations[at]), SAMPLES_PER_STATE, axis=0)
-        for at in (jnp.asarray(rows), jnp.asarray(goals))
-    )
-    count = len(states)
-    actions = batched_policy(agent)(states, targets, np.arange(count), np.zeros(count, np.int64))
-    arrays = {
-        "actions": actions.reshape(SAMPLED_STATES, SAMPLES_PER_STATE, -1),
-        "data_actions": np.asarray(data.actions)[rows],
-    }
-    write_atomically(folder.samples_file, lambda file: np.savez(file, **arrays))
 
 
 def describe_result(
@@ -241,12 +219,13 @@ def _scores(experiment: Experiment, evaluation: Evaluation | None) -> dict[str, 
 
     by = experiment.task.scored_by
     found = evaluation.measured(by)
-    scores: dict[str, Any] = {
-        "score": round(found.score, 4),
-        "scores": rounded(found.by_goal),
-        "interval": rounded(found.interval),
-        "failures": evaluation.failures,
-    }
+    scores: dict[str, Any] = {"score": None, "failures": evaluation.failures}
+    if np.isfinite(found.score):  # It is not where every episode failed and returns count.
+        scores |= {
+            "score": round(found.score, 4),
+            "scores": rounded(found.by_goal),
+            "interval": rounded(found.interval),
+        }
     if by == "score" and evaluation.max_scores is not None:
         entropy = evaluation.mode_entropy
         scores |= {

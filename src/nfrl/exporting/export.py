@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from nfrl.exporting.draws import draw_all
 from nfrl.exporting.exported_policy import DESCRIPTION, SCHEMA, ExportedPolicy
 from nfrl.exporting.exporter import Exporter
 from nfrl.exporting.functions import Function, Functions, functions_of
-from nfrl.files import write_bytes, write_json
+from nfrl.files import held, make_folder, not_written, write_bytes, write_json
 from nfrl.interfaces.agent import Agent
 from nfrl.registry import find
 from nfrl.spec import ActionSpec, Spec
@@ -53,25 +52,31 @@ def export(agent: Agent, spec: Spec, name: str, path: Path | str, to: str) -> di
         raise UserError(f"{path} holds something else than an export: choose another folder")
     exporter: Exporter = find("exporters", to)
     functions = functions_of(agent, spec)
-    made = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        made.mkdir(parents=True)
-        exporter.write(functions.by_name, made)
-        write_json(made / DESCRIPTION, _describe(agent, spec, name, to, functions))
-        own = Path(exported_policy.__file__).read_bytes()
-        write_bytes(made / "exported_policy.py", own)
-        # What exported_policy.py cannot read is another package's to check.
-        readable = to in exported_policy.LOADERS
-        differences = _check(made, functions, spec.action) if readable else {}
-        text = readme.write(name, to, exporter.describes, functions, differences)
-        write_bytes(made / "README.md", text.encode())
-        if path.exists():
-            shutil.rmtree(path)
-        made.rename(path)
-    except OSError as error:
-        raise UserError(f"could not write {path}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+    workshop = path.with_name(f".{path.name}.tmp")
+    made, before = workshop / "made", workshop / "before"
+    with held(workshop, f"another process is writing {path}; wait for it"):
+        try:
+            for left in (made, before):  # by an export that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            make_folder(made)
+            exporter.write(functions.by_name, made)
+            write_json(made / DESCRIPTION, _describe(agent, spec, name, to, functions))
+            own = Path(exported_policy.__file__).read_bytes()
+            write_bytes(made / "exported_policy.py", own)
+            # What exported_policy.py cannot read is another package's to check.
+            readable = to in exported_policy.LOADERS
+            differences = _check(made, functions, spec.action) if readable else {}
+            text = readme.write(name, to, exporter.describes, functions, differences)
+            write_bytes(made / "README.md", text.encode())
+            if path.exists():
+                path.rename(before)
+            made.rename(path)
+        except OSError as error:
+            raise UserError(not_written(path, error)) from error
+        finally:
+            if before.exists() and not path.exists():
+                before.rename(path)
+            shutil.rmtree(workshop, ignore_errors=True)
     return differences
 
 

@@ -33,9 +33,14 @@ def save(path: Path, tree: object, *, step: int) -> None:
     Raises:
         UserError: The disk is full; what stood there before is untouched.
     """
-    # One entry: safetensors writes several in any order, and equal agents make equal bytes.
-    data = numpy.save(_arrays(tree), metadata={"step": str(step)})
+    data = to_bytes(tree, step=step)
     write_atomically(path, lambda file: file.write(data))
+
+
+def to_bytes(tree: object, *, step: int) -> bytes:
+    """Return what :func:`save` writes; equal trees have equal bytes."""
+    # One entry: safetensors writes several in any order.
+    return numpy.save(_arrays(tree), metadata={"step": str(step)})
 
 
 def save_only(folder: Path, tree: object, *, step: int) -> None:

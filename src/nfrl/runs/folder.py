@@ -119,7 +119,8 @@ class RunFolder:
         """Add a line to metrics.jsonl.
 
         Raises:
-            UserError: The disk is full or fails; what is left of the line goes with the next truncation.
+            UserError: The disk is full or fails; what is left of the line goes with the next
+                truncation.
         """
         try:
             with self.metrics_file.open("a") as file:

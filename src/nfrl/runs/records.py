@@ -1,6 +1,7 @@
 """Records: what was run, on what data, with what, and what came out, one JSON object each."""
 
 import dataclasses
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nfrl.errors import UserError, unknown_name
-from nfrl.files import not_written
+from nfrl.files import locked, not_written
 from nfrl.reading import one_line, parse_json, read_text
 from nfrl.runs import checks
 
@@ -309,30 +310,44 @@ def read_jsonl(path: Path) -> list[Record]:
 def append_record(path: Path, record: Record) -> None:
     """Append one record to a ``.jsonl`` file, as one line that is there entirely or not at all.
 
-    A record that the file holds already is not added again.
-    Several processes may append to one file at the same time (where appending is one step for the
-    system, as it is for POSIX), and a line that an earlier kill or a full disk cut short stays a
-    line of its own.
+    A record that the file holds already is not added again. Several processes may append to one
+    file at the same time. Half a record, as a kill leaves it at the end, is taken away.
 
     Raises:
         UserError: ``load_records`` would refuse the record, or the file cannot be written.
     """
     checked = check_record(record, f"{path}: the new record")
-    data = json.dumps(checked).encode() + b"\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file() and data in path.read_bytes().splitlines(keepends=True):
-        return
+    line = json.dumps(checked).encode()
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered, so that a write is one: what others append lands before or after it.
-        with open(path, "ab+", buffering=0) as file:
-            # Two writers may both add the newline: a blank line, which readers pass over.
-            if file.seek(0, os.SEEK_END):
-                file.seek(-1, os.SEEK_END)
-                data = data if file.read(1) == b"\n" else b"\n" + data
-            if file.write(data) != len(data):
-                raise UserError(f"{path}: the disk took only a part of the record")
+        with open(path, "ab+", buffering=0) as file, locked(file):
+            file.seek(0)
+            lines = file.read().split(b"\n")
+            if line in lines:
+                return
+            if _is_half(lines[-1]):
+                lines[-1] = b""
+            kept = b"\n".join(lines)
+            added = line + b"\n" if lines[-1] == b"" else b"\n" + line + b"\n"
+            file.truncate(len(kept))
+            try:
+                if file.write(added) != len(added):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(len(kept))
+                raise
     except OSError as error:
         raise UserError(f"the record was not kept: {not_written(path, error)}") from error
+
+
+def _is_half(line: bytes) -> bool:
+    """Whether a line is the beginning of a record."""
+    try:
+        json.loads(line)
+    except ValueError:
+        return line.startswith(b"{")
+    return False
 
 
 def check_record(record: Record, where: str) -> dict[str, Any]:

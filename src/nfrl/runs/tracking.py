@@ -11,7 +11,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Any
 
 from nfrl import registry
 from nfrl.errors import UserError
-from nfrl.files import write_json
+from nfrl.files import temporary_folder, write_json
 from nfrl.interfaces.tracker import Bookmark, RunDescription, Tracker
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.records import Record
@@ -127,12 +126,12 @@ class Tracking:
     ) -> None:
         if not self._followers:
             return
-        with tempfile.TemporaryDirectory(prefix="nfrl-figures-", ignore_cleanup_errors=True) as at:
+        with temporary_folder("nfrl-figures-") as at:
             endings: dict[Path, _Ending] = {}
             for number, follower in enumerate(self._followers):
                 path = follower.folder.path
                 if path not in endings:
-                    endings[path] = self._ending(follower.folder, Path(at, str(number)))
+                    endings[path] = self._ending(follower.folder, at / str(number))
                 follower.close(endings[path])
             until = time.monotonic() + PATIENCE
             for follower in self._followers:

@@ -7,7 +7,6 @@ README.md            the model card
 """
 
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from nfrl.acting.policy import DESCRIPTION, WEIGHTS, Policy
 from nfrl.agents import configs
 from nfrl.errors import UserError
-from nfrl.files import write_bytes, write_json
+from nfrl.files import temporary_folder, write_bytes, write_json
 from nfrl.reading import read_text
 from nfrl.registry import is_reference
 from nfrl.runs.folder import RunFolder
@@ -55,8 +54,8 @@ def push(
     Raises:
         UserError: See :func:`write`; or the hub cannot be reached, or refuses.
     """
-    with tempfile.TemporaryDirectory(prefix="nfrl-push-") as place:
-        files = write(Path(place), policy, address.repo, record, licence=licence)
+    with temporary_folder("nfrl-push-") as place:
+        files = write(place / "files", policy, address.repo, record, licence=licence)
         return hub.upload(
             address,
             files,

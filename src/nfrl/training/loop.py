@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nfrl.errors import UserError
+from nfrl.files import make_folder
 from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.interruption import interruption
@@ -70,7 +71,7 @@ def loop(
         KeyboardInterrupt: After the stretch in hand was finished, and saved where that can be.
     """
     for run in runs:
-        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        make_folder(run.checkpoints)
         run.truncate_metrics(start)
     earlier = runs[0].seconds_until(start)
     began = time.perf_counter()
