@@ -5,6 +5,7 @@ finite, and the flow's inverse, which samples, may be useless all the same.
 """
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -69,7 +70,7 @@ class Samples:
 
     def save(self, folder: RunFolder) -> None:
         """Keep them in a run's folder."""
-        arrays = {"actions": self.actions, "data_actions": self.data_actions}
+        arrays: dict[str, Any] = {"actions": self.actions, "data_actions": self.data_actions}
         write_atomically(folder.samples_file, lambda file: np.savez(file, **arrays))
 
 

@@ -129,12 +129,17 @@ class RunFolder:
             raise UserError(not_written(self.metrics_file, error)) from error
 
     def truncate_metrics(self, step: int) -> None:
-        """Drop what was measured after a step, and a line that a kill cut short."""
+        """Drop what was measured after a step, and a line that a kill cut short.
+
+        Raises:
+            UserError: A whole line is malformed.
+        """
         if not self.metrics_file.is_file():
             return
         kept = b""
-        for line in self.metrics_file.read_bytes().splitlines(keepends=True):
-            if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+        lines = self.metrics_file.read_bytes().splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n") or self._metrics_line(line, number)["step"] > step:
                 break
             kept += line
         write_atomically(self.metrics_file, lambda file: file.write(kept))
