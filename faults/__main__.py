@@ -28,9 +28,10 @@ from nfrl.runs.provenance import provenance
 
 PARTS = ("kills", "disks", "inputs", "security", "load", "numbers")
 # What commands import, once and before any fork.
+_COMMANDS = ("train", "resume", "eval", "data", "export", "push", "report", "suite", "finishing")
 _IMPORTED = (
-    *("train", "resume", "eval", "data", "export", "push", "report", "suite", "play", "tune"),
-    *("finishing", "launching"),
+    *(f"nfrl.cli.{name}" for name in _COMMANDS),
+    *("nfrl.evaluation.rollout", "nfrl.environments.make", "nfrl.reports.page", "ogbench"),
 )
 
 
@@ -98,7 +99,7 @@ def _prepare(root: Path) -> None:
     }
     (root / "shared").mkdir()
     for name in _IMPORTED:
-        importlib.import_module(f"nfrl.cli.{name}")
+        importlib.import_module(name)
     from jax._src import xla_bridge
 
     assert not xla_bridge.backends_are_initialized(), "a process with a back end cannot be forked"

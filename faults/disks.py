@@ -7,7 +7,6 @@ cure in one line; and when the disk is sound again, the same command goes on to 
 import ctypes
 import functools
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -95,50 +94,60 @@ def cases(seed: int) -> list[Case]:
 
 
 def _met_by(job: Job, how: str, folder: Path) -> str:
-    """Let every kind of write of a job fail in one way, and go on each time."""
+    """Let every kind of write of a job fail in one way, one after the other; then let it be done.
+
+    It goes on each time from where it was left. Where it is done before it meets the write, it
+    begins anew.
+    """
     undisturbed, _ = job.done()
     expected = contents(undisturbed)
-    operations = _operations(job, folder)
-    met = _one_of_each(operations, how)
-    assert met
-    for at in met:
-        place = _enter(job, folder / str(at))
+    kinds = _that_fail(_operations(job, folder), how)
+    assert kinds
+    place = _enter(job, folder / "place")
+    for kind in kinds:
         before = contents(place)
-        disk = FailingDisk(place, folder / "ledger.log", at, how)
-        answer = job.begin(log=folder / "output.log", before=disk.install).wait()
-        _assert_said(answer, how, operations[at])
+        answer = _with_failing_disk(job, place, kind, how)
+        if answer.status == 0:
+            assert_same(place, undisturbed)
+            place = _enter(job, place)
+            before = contents(place)
+            answer = _with_failing_disk(job, place, kind, how)
+        _assert_said(answer, how, kind)
         after = contents(place)
         for name, digest in before.items():
-            assert after[name] in (digest, expected[name]), f"{name} is lost: {operations[at]}"
-        job.go_on(log=folder / "again.log").wait().succeeded()
-        assert_same(place, undisturbed)
-        os.chdir(folder)
-        shutil.rmtree(place)
-    return f"{len(met)} writes: {', '.join(sorted({kind_of(operations[at]) for at in met}))}"
+            assert after[name] in (digest, expected[name]), f"{name} is lost: {kind}"
+    job.go_on(log=folder / "again.log").wait().succeeded()
+    assert_same(place, undisturbed)
+    os.chdir(folder)
+    return f"{len(kinds)} writes: {', '.join(kinds)}"
+
+
+def _with_failing_disk(job: Job, place: Path, kind: str, how: str) -> Answer:
+    disk = FailingDisk(place, place.with_name("ledger.log"), kind, how)
+    return job.go_on(log=place.with_name("output.log"), before=disk.install).wait()
 
 
 def _tracked_on(how: str, folder: Path) -> str:
     """Let every kind of write of a tracker fail: it is warned of once, and the run goes on."""
     undisturbed, _ = TRACKED.done()
-    operations = _operations(TRACKED, folder)
-    met = [at for at in _one_of_each(operations, how) if "track" in operations[at]]
-    met += [at for at in _one_of_each(operations, how) if "tfevents" in operations[at]]
-    assert len(met) > 3, operations
-    for at in met:
-        place = _enter(TRACKED, folder / str(at))
-        disk = FailingDisk(place, folder / "ledger.log", at, how)
-        answer = TRACKED.begin(log=folder / "output.log", before=disk.install).wait().succeeded()
+    kinds = _that_fail(_operations(TRACKED, folder), how)
+    kinds = [kind for kind in kinds if "track" in kind or "tfevents" in kind]
+    assert len(kinds) > 3, kinds
+    for kind in kinds:
+        place = _enter(TRACKED, folder / "place")
+        answer = _with_failing_disk(TRACKED, place, kind, how).succeeded()
         warned = [line for line in answer.text.splitlines() if line.startswith("tracking: ")]
-        assert len(warned) == 1, (operations[at], answer.text)
+        assert len(warned) == 1, (kind, answer.text)
         found, expected = contents(place / jobs.SEED), contents(undisturbed / jobs.SEED)
         for name in ("metrics.jsonl", "result.json", "checkpoints/step-00000020.safetensors"):
             assert found[name] == expected[name], name
-        os.chdir(folder)
-        shutil.rmtree(place)
-    return f"{len(met)} writes"
+    os.chdir(folder)
+    return f"{len(kinds)} writes: {', '.join(kinds)}"
 
 
 def _enter(job: Job, place: Path) -> Path:
+    """Make a folder for a job, in place of the one before, and go there."""
+    shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     os.chdir(place)
     job.prepare()
@@ -146,34 +155,26 @@ def _enter(job: Job, place: Path) -> Path:
 
 
 def _operations(job: Job, folder: Path) -> list[str]:
-    """Return everything that a job does to files of its folder."""
-    ledger = folder / "ledger.log"
+    """Return the kinds of what a job does to files of its folder, in their order."""
     place = _enter(job, folder / "counted")
-    disk = FailingDisk(place, ledger)
-    job.begin(log=folder / "output.log", before=disk.install).wait().succeeded()
+    _with_failing_disk(job, place, "", "").succeeded()
     os.chdir(folder)
-    shutil.rmtree(place)
-    return ledger.read_text().splitlines()
+    lines = (folder / "ledger.log").read_text().splitlines()
+    return list(dict.fromkeys(map(kind_of, lines)))
 
 
-def _one_of_each(operations: list[str], how: str) -> list[int]:
-    """Return where each kind of operation is first met, of those that can fail so."""
+def _that_fail(kinds: list[str], how: str) -> list[str]:
     able = {
         "ENOSPC": ("open", "write", "fsync", "mkdir"),
         "EIO": ("open", "write", "fsync", "replace", "rename", "mkdir"),
         "EACCES": ("open", "replace", "rename", "mkdir"),
         TORN: ("write", "replace", "rename"),
     }[how]
-    first: dict[str, int] = {}
-    for at, line in enumerate(operations):
-        if line.startswith(able):
-            # Of the many figures of a report, one.
-            first.setdefault(re.sub(r"[^/ ]*\.png", "#.png", kind_of(line)), at)
-    return list(first.values())
+    return [kind for kind in kinds if kind.startswith(able)]
 
 
-def _assert_said(answer: Answer, how: str, operation: str) -> None:
-    where = f"{operation} ({how}): {answer.text[-1500:]}"
+def _assert_said(answer: Answer, how: str, kind: str) -> None:
+    where = f"{kind} ({how}): {answer.text[-1500:]}"
     if how == TORN:
         assert answer.status == 137, where
         return
@@ -185,7 +186,7 @@ def _assert_said(answer: Answer, how: str, operation: str) -> None:
     assert cause in error, where
     assert cure in error, where
     # A temporary file is called by the name that it was to take; a folder's by what is in it.
-    name = kind_of(operation).partition(" ")[2].rpartition("/")[2].strip(".").split(".")[0]
+    name = kind.partition(" ")[2].rpartition("/")[2].strip(".").split(".")[0]
     assert name.split("#")[0] in error, where
 
 

@@ -20,13 +20,12 @@ class FailingDisk:
     Args:
         folder: What lies elsewhere is written as ever.
         ledger: A file, elsewhere, that lists what was done: a line of operation and name each.
-        at: The number of the operation that fails; -1 for none.
+        at: The kind of operation that fails, the first time it is met; "" for none.
         how: How it fails: a name of ``ERRORS``, or ``TORN``.
     """
 
-    def __init__(self, folder: Path, ledger: Path, at: int = -1, how: str = ""):
+    def __init__(self, folder: Path, ledger: Path, at: str = "", how: str = ""):
         self._folder, self._at, self._how = str(folder), at, how
-        self._count = 0
         self._open = io.open
         self._ledger = self._open(ledger, "w")
 
@@ -38,17 +37,18 @@ class FailingDisk:
         os.fsync = self._synced
 
     def meets(self, operation: str, path: Any, torn: Callable[[], object] = lambda: None) -> None:
-        """Count an operation, and fail if it is its turn."""
+        """Note an operation, and fail if it is its turn."""
         if not isinstance(path, str | os.PathLike):
             return  # a pipe's number
         name = os.path.abspath(os.fsdecode(path))
         if not name.startswith(self._folder):
             return
-        self._ledger.write(f"{operation} {os.path.relpath(name, self._folder)}\n")
+        line = f"{operation} {os.path.relpath(name, self._folder)}"
+        self._ledger.write(f"{line}\n")
         self._ledger.flush()
-        number, self._count = self._count, self._count + 1
-        if number != self._at:
+        if kind_of(line) != self._at:
             return
+        self._at = ""
         if self._how == TORN:
             torn()
             os._exit(137)
@@ -102,7 +102,11 @@ class _File:
 
 
 def kind_of(line: str) -> str:
-    """Return an operation and the kind of file it was done to: its name without numbers."""
+    """Return an operation and the kind of file it was done to: its name without numbers.
+
+    All pictures of a folder are of one kind.
+    """
     operation, _, name = line.partition(" ")
     name = re.sub(r"\.[0-9a-f]{32}\.tmp$", "", name)
+    name = re.sub(r"[^/]*\.png$", "#.png", name)
     return f"{operation} {re.sub(r'[0-9]+', '#', name)}"

@@ -39,14 +39,16 @@ class Job:
             return Command(log=log, before=before, work=said(self.work))
         return Command(self.words(), log=log, before=before)
 
-    def go_on(self, *, log: Path = Path("output.log")) -> Command:
-        """Go on with it after it was spoilt."""
+    def go_on(
+        self, *, log: Path = Path("output.log"), before: Callable[[], object] | None = None
+    ) -> Command:
+        """Go on with it after it was spoilt, or begin."""
         begun = [path for each in self.runs for path in glob.glob(f"{each}/config.json")]
         if not begun:
-            return self.begin(log=log)
+            return self.begin(log=log, before=before)
         words = self.words()
         record = words[words.index("--record") :][:2] if "--record" in words else []
-        return Command(["resume", str(Path(begun[-1]).parent), *record], log=log)
+        return Command(["resume", str(Path(begun[-1]).parent), *record], log=log, before=before)
 
     def done(self) -> tuple[Path, float]:
         """Do it undisturbed, the first time that this is asked for.
@@ -69,7 +71,7 @@ class Job:
 
 
 def _training() -> list[str]:
-    words = training_words("nf-gcbc", point_data(), steps=2000, checkpoint=100)
+    words = training_words("nf-gcbc", point_data(), steps=1500, checkpoint=100)
     return [*words, "--seeds", "0", "1", "--runs", "runs"]
 
 

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nfrl.environments.own_files import with_own_files
+
 # Arrays in OGBench's format, all with the same number of rows: observations and actions float32,
 # terminals bool, qpos and qvel float32, and button_states int64 where the scene has buttons.
 Episode = dict[str, NDArray]
@@ -25,8 +27,8 @@ def open_environment(name: str, **settings: Any) -> Any:
     import gymnasium
     import ogbench  # noqa: F401 - registers the environments.
 
-    made = gymnasium.make(name, terminate_at_goal=False, disable_env_checker=True, **settings)
-    return made.unwrapped
+    settings |= {"terminate_at_goal": False, "disable_env_checker": True}
+    return with_own_files(lambda: gymnasium.make(name, **settings).unwrapped)
 
 
 def episode_seeds(seed: int, split: str, episode: int, attempt: int = 0) -> np.random.SeedSequence:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nfrl.environments.episode import seed_everything
+from nfrl.environments.own_files import with_own_files
 from nfrl.errors import unknown_name
 
 
@@ -150,7 +151,9 @@ def _open(body: Body) -> Any:
     from ogbench.online_locomotion import wrappers
 
     with _no_pictures() if body.command == "goal" else contextlib.nullcontext():
-        environment = gymnasium.make(body.environment, disable_env_checker=True).unwrapped
+        environment = with_own_files(
+            lambda: gymnasium.make(body.environment, disable_env_checker=True).unwrapped
+        )
     never = 10**9
     match body.command:
         case "direction":

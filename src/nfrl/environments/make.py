@@ -14,8 +14,6 @@ import contextlib
 import importlib
 import math
 import sys
-import tempfile
-import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,8 +22,8 @@ import gymnasium
 from gymnasium import wrappers
 
 from nfrl.environments.adapters import Adapter, read_layout, takes_task_ids
+from nfrl.environments.own_files import files_removed, with_own_files
 from nfrl.errors import UserError, unknown_name
-from nfrl.files import temporary_folder
 from nfrl.spec import ActionSpec, Spec
 
 OWN = (wrappers.TimeLimit, wrappers.OrderEnforcing, wrappers.PassiveEnvChecker)
@@ -98,6 +96,11 @@ def environment_spec(reference: str, observation_keys: Sequence[str] = ()) -> En
     Raises:
         UserError: It cannot be made, or its spaces are none that can be learnt in.
     """
+    with files_removed():
+        return _look_at(reference, observation_keys)
+
+
+def _look_at(reference: str, observation_keys: Sequence[str]) -> EnvironmentSpec:
     environment, horizon = _make(reference, {})
     try:
         with saying(reference, "cannot say what it observes"):
@@ -142,27 +145,12 @@ def read_actions(space: Any, reference: str) -> ActionSpec:
 
 
 def _make(reference: str, settings: dict[str, Any]) -> tuple[Any, int | None]:
-    """Return the environment without Gymnasium's wrappers, and the limit that they would set.
-
-    Its temporary files go with it: each of OGBench's mazes leaves one behind.
-    """
-    with contextlib.ExitStack() as stack:
-        place = stack.enter_context(temporary_folder("nfrl-environment-"))
-        before, tempfile.tempdir = tempfile.tempdir, str(place)
-        try:
-            made, limit = _create(reference, settings)
-        finally:
-            tempfile.tempdir = before
-        weakref.finalize(made, stack.pop_all().close)
-    return made, limit
-
-
-def _create(reference: str, settings: dict[str, Any]) -> tuple[Any, int | None]:
+    """Return the environment without Gymnasium's wrappers, and the limit that they would set."""
     module, colon, name = reference.partition(":")
     creator = _attribute(_import(module, reference), name) if colon else None
     if callable(creator):
         with saying(reference, "cannot be made"):
-            made = creator(**settings)
+            made = with_own_files(lambda: creator(**settings))
         if not isinstance(made, gymnasium.Env):
             raise UserError(
                 f"{reference} made {'nothing' if made is None else 'a ' + type(made).__name__}, "
@@ -172,8 +160,10 @@ def _create(reference: str, settings: dict[str, Any]) -> tuple[Any, int | None]:
     wanted = name if colon else reference
     with saying(reference, "cannot be made"):
         try:
-            made = gymnasium.make(
-                wanted, disable_env_checker=True, max_episode_steps=-1, **settings
+            made = with_own_files(
+                lambda: gymnasium.make(
+                    wanted, disable_env_checker=True, max_episode_steps=-1, **settings
+                )
             )
         except gymnasium.error.UnregisteredEnv:
             unknown = unknown_name("environment", wanted, gymnasium.registry)

@@ -13,6 +13,7 @@ import numpy as np
 import ogbench  # noqa: F401  (registers the environments)
 
 from nfrl.benchmarks.ogbench.worlds import WORLDS
+from nfrl.environments.own_files import with_own_files
 
 GOALS = 5
 _CLOSE = 0.08
@@ -26,7 +27,9 @@ def make(name: str, **settings: Any) -> gymnasium.Env:
         name: The world's: ``cube-single``.
         settings: What the environment takes.
     """
-    environment = gymnasium.make(f"{name}-v0", disable_env_checker=True, **settings).unwrapped
+    environment = with_own_files(
+        lambda: gymnasium.make(f"{name}-v0", disable_env_checker=True, **settings).unwrapped
+    )
     environment.task_infos = development_goals(name, environment)  # type: ignore[attr-defined]
     return environment
 
