@@ -15,7 +15,14 @@ from faults.case import Case
 from faults.failing_disk import ERRORS, TORN, FailingDisk, kind_of
 from faults.jobs import Job
 from faults.processes import Answer, call
-from faults.shared import assert_same, contents, point_data, trained_run, training_words
+from faults.shared import (
+    assert_same,
+    contents,
+    evaluated_run,
+    point_data,
+    trained_run,
+    training_words,
+)
 
 # What is said: the cause, and the cure.
 _SAID = {
@@ -66,7 +73,7 @@ EXPORT = Job(
 )
 JOBS = (
     Job("a run", _run, runs=(jobs.SEED,)),
-    Job("an evaluation", _evaluate, prepare=lambda: shutil.copytree(trained_run(), "run")),
+    Job("an evaluation", _evaluate, prepare=lambda: shutil.copytree(evaluated_run(), "run")),
     Job("a data set", _make_data),
     Job("a record", work=_append),
     Job("a saved policy", work=_save, prepare=lambda: call(lambda: _save(0)).succeeded()),

@@ -18,7 +18,14 @@ from faults import disks, jobs
 from faults.case import Case
 from faults.jobs import Job
 from faults.processes import Answer, Command, call, fork
-from faults.shared import assert_same, point_data, trained_run, training_words, wait_until
+from faults.shared import (
+    assert_same,
+    point_data,
+    simulator_words,
+    trained_run,
+    training_words,
+    wait_until,
+)
 
 RUNS = 200
 WRITERS, RECORDS = 10, 40
@@ -193,18 +200,7 @@ def _simulator(name: str, said: str, folder: Path) -> str:
     def impatient() -> None:
         pool.ANSWER_SECONDS = 3.0
 
-    generator = np.random.default_rng(0)
-    np.savez(
-        "line.npz",
-        observations=generator.normal(size=(200, 3)),
-        actions=generator.uniform(-1, 1, (200, 2)),
-        timeouts=np.arange(200) % 20 == 19,
-    )
-    words = [
-        *("train", "gaussian-bc", "--data", "line.npz", "--env", f"faults.simulators:{name}"),
-        *("--steps", "5", "--training.batch-size", "8", "--training.validation-batches", "1"),
-        *("--agent.hidden", "8", "--episodes", "2", "--workers", "1", "--runs", "runs"),
-    ]
+    words = simulator_words(f"faults.simulators:{name}")
     answer = Command(words, log=Path("output.log"), before=impatient).wait()
     (run,) = [each.parent for each in Path("runs").rglob("config.json")]
     assert list(run.glob("checkpoints/*.safetensors"))

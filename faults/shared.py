@@ -12,6 +12,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from faults.processes import Command, nfrl
 
 POINT = "pointmaze-medium-navigate-v0"
@@ -74,6 +76,32 @@ def training_words(agent: str, data: Path, steps: int = 20, checkpoint: int = 10
         *("--training.checkpoint-every", str(checkpoint)),
         *("--training.batch-size", "16", "--training.validation-batches", "1"),
     ]
+
+
+def simulator_words(environment: str) -> list[str]:
+    """Write random data; return the words that train on them and evaluate in an environment."""
+    generator = np.random.default_rng(0)
+    np.savez(
+        "line.npz",
+        observations=generator.normal(size=(200, 3)),
+        actions=generator.uniform(-1, 1, (200, 2)),
+        timeouts=np.arange(200) % 20 == 19,
+    )
+    return [
+        *("train", "gaussian-bc", "--data", "line.npz", "--env", environment),
+        *("--steps", "5", "--training.batch-size", "8", "--training.validation-batches", "1"),
+        *("--agent.hidden", "8", "--episodes", "2", "--workers", "1", "--runs", "runs"),
+    ]
+
+
+def evaluated_run() -> Path:
+    """Return a small run that was evaluated, in a simulator that takes no time."""
+
+    def make(folder: Path) -> None:
+        nfrl(*simulator_words("faults.simulators:Line")).succeeded()
+
+    (config,) = shared("evaluated", make).rglob("config.json")
+    return config.parent
 
 
 def contents(folder: Path) -> dict[str, str]:
