@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from faults import disks, jobs
+from faults import jobs
 from faults.case import Case
 from faults.jobs import Job
-from faults.processes import Answer, Command, call, fork
+from faults.processes import Answer, Command, call, fork, nfrl
 from faults.shared import (
     assert_same,
     point_data,
@@ -33,8 +33,9 @@ WRITERS, RECORDS = 10, 40
 
 def cases(seed: int) -> list[Case]:
     """Return the cases."""
-    at_once = {"a run": jobs.TRAINING, "a data set": jobs.DATA, "an export": disks.EXPORT}
-    found = [
+    at_once = {"a run": jobs.TRAINING, "a data set": jobs.DATA}
+    found = [Case("two at once", "an export", _export_beside_another, short=True)]
+    found += [
         Case("two at once", name, functools.partial(_two_at_once, job), seconds=300.0)
         for name, job in at_once.items()
     ]
@@ -66,6 +67,25 @@ def _two_at_once(job: Job, folder: Path) -> str:
     assert "another process" in error, error
     first.wait().succeeded()
     assert_same(folder, undisturbed)
+    return error
+
+
+def _export_beside_another(folder: Path) -> str:
+    """An export is quick: another process has its place for as long as this looks."""
+    from nfrl.files import held
+
+    def hold() -> int:
+        with held(Path(".out.tmp"), ""):
+            time.sleep(100.0)
+        return 0
+
+    other = Command(log=folder / "other.log", work=hold)
+    wait_until(lambda: list(folder.rglob(".lock")), other)
+    words = ("export", str(trained_run()), "--to", "numpy", "--output", "out")
+    error = nfrl(*words).error
+    assert "another process" in error, error
+    other.kill()
+    nfrl(*words).succeeded()
     return error
 
 

@@ -174,6 +174,15 @@ def temporary_folder(prefix: str, where: str | None = None) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
+def names_in(folder: Path) -> set[str]:
+    """Return the names in a folder, but for halves that a kill left behind."""
+    return {each.name for each in folder.iterdir() if not _is_temporary(each.name)}
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".tmp")
+
+
 def _open_alone(path: Path) -> BinaryIO:
     """Make a file, and lock it before anyone takes it for abandoned."""
     while True:
@@ -210,7 +219,7 @@ def _lock(file: IO[Any]) -> bool:
 def _remove_abandoned(path: Path) -> None:
     """Take away the temporary files of a file whose writers were killed: no one has their lock."""
     for each in os.scandir(path.parent):
-        if each.name.startswith(f".{path.name}.") and each.name.endswith(".tmp"):
+        if _is_temporary(each.name) and each.name.startswith(f".{path.name}."):
             with contextlib.suppress(OSError), open(each.path, "r+b") as file:
                 if _lock(file):
                     os.unlink(each.path)

@@ -14,7 +14,7 @@ from typing import Any
 from nfrl.acting.policy import DESCRIPTION, WEIGHTS, Policy
 from nfrl.agents import configs
 from nfrl.errors import UserError
-from nfrl.files import temporary_folder, write_bytes, write_json
+from nfrl.files import names_in, temporary_folder, write_bytes, write_json
 from nfrl.reading import read_text
 from nfrl.registry import is_reference
 from nfrl.runs.folder import RunFolder
@@ -90,7 +90,7 @@ def write(
     folder = folder.expanduser()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: choose another folder")
-    if folder.is_dir() and (other := {each.name for each in folder.iterdir()} - set(FILES)):
+    if folder.is_dir() and (other := names_in(folder) - set(FILES)):
         raise UserError(f"{folder} holds something else, {min(other)}: choose another folder")
     values = {"name": policy.name, **configs.to_json(policy.config)}
     if path := next(filter(is_path, _texts(values)), None):
