@@ -485,7 +485,7 @@ RUN_SOUND = [
     *(f"{RUN}/{file}: missing" for file in
       ("metrics.jsonl", "evaluation.npz", "policy_samples.npz")),
     *(f"{RUN}/metrics.jsonl: {way}" for way in
-      ("empty", "last byte missing", "cut to a tenth", "cut to a half")),
+      ("empty", "last byte missing", "cut to a tenth", "cut to a half", "UTF-16")),
     *(f"{RUN}/{file}: last byte missing" for file in ("result.json", "config.json")),
     f"{RUN}/checkpoints/step-00000003.safetensors: a quarter zeroed",
 ]  # fmt: skip

@@ -62,8 +62,8 @@ def flipped(data: bytes, place: float, rng: random.Random) -> bytes:
 
 
 def text(content: str | bytes) -> Spoil:
-    """Write a text in place of a file's."""
-    data = content if isinstance(content, bytes) else content.encode()
+    """Write a text, a whole line, in place of a file's."""
+    data = content if isinstance(content, bytes) else f"{content}\n".encode()
     return lambda file, rng: file.write_bytes(data)
 
 
@@ -79,7 +79,7 @@ ANY_JSON: dict[str, Spoil] = {
     "an object of nothing": text("{}"),
     "lists 100000 deep": text("[" * 100_000),
     "objects 100000 deep": text('{"a":' * 100_000),
-    "a number of 100000 digits": _written(lambda data, rng: b'{"n": %s}' % (b"9" * 100_000)),
+    "a number of 100000 digits": _written(lambda data, rng: b'{"n": %s}\n' % (b"9" * 100_000)),
     "deep in one field": lambda file, rng: edit_json(file, extra=nested(800)),
 }
 
