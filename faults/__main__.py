@@ -190,7 +190,7 @@ def _write(path: Path, outcomes: Sequence[Outcome], seed: int, seconds: float) -
     cases = []
     for each in outcomes:
         case = dataclasses.asdict(each)
-        case["said"] = each.said.replace(tempfile.gettempdir(), "")[:500]
+        case["said"] = each.said.replace(tempfile.gettempdir(), "")[-1500:]
         case["seconds"], case["megabytes"] = round(each.seconds, 2), round(each.megabytes)
         cases.append(case)
     value = {

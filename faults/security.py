@@ -47,14 +47,35 @@ def cases(seed: int) -> list[Case]:
 
 
 def _calls(tree: ast.AST, *names: str) -> Iterator[ast.AST]:
-    """Find calls by the end of what is called: ``eval``, ``yaml.load``."""
+    """Find calls by what is called, or by its last part: ``yaml.load``, ``extractall``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            if any(called == name or called.endswith(f".{name}") for name in names if "." in name):
+            if called in names or called.rpartition(".")[2] in names:
                 yield node
-            if called in names:
-                yield node
+
+
+def _bare(tree: ast.AST, *names: str) -> Iterator[ast.AST]:
+    """Find calls of functions of Python's own."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
+            yield node
+
+
+def _unsafe_yaml(tree: ast.AST) -> Iterator[ast.AST]:
+    """Find what reads YAML with a loader that makes more than plain values."""
+    safe = {"yaml.SafeLoader"}
+    safe |= {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and {ast.unparse(base) for base in node.bases} <= safe
+    }
+    yield from _calls(tree, "unsafe_load", "full_load")
+    for call in _calls(tree, "yaml.load"):
+        assert isinstance(call, ast.Call)
+        loaders = [*call.args[1:], *(each.value for each in call.keywords)]
+        if not loaders or any(ast.unparse(each) not in safe for each in loaders):
+            yield call
 
 
 def _imports(tree: ast.AST, *names: str) -> Iterator[ast.AST]:
@@ -76,12 +97,12 @@ def _keywords(tree: ast.AST, name: str, value: object) -> Iterator[ast.AST]:
 Finds = Callable[[ast.AST], Iterator[ast.AST]]
 _SOURCE: dict[str, Finds] = {
     "pickle": lambda tree: _imports(tree, "pickle", "cloudpickle", "dill", "shelve", "marshal"),
-    "eval and exec": lambda tree: _calls(tree, "eval", "exec", "__import__"),
+    "eval and exec": lambda tree: _bare(tree, "eval", "exec", "__import__"),
     "arrays of objects": lambda tree: _keywords(tree, "allow_pickle", True),
-    "unsafe YAML": lambda tree: _calls(tree, "yaml.load", "yaml.unsafe_load", "yaml.full_load"),
+    "unsafe YAML": _unsafe_yaml,
     "shell": lambda tree: _keywords(tree, "shell", True),
     "os.system": lambda tree: _calls(tree, "os.system", "os.popen"),
-    "archives unpacked": lambda tree: _calls(tree, "x.extractall", "shutil.unpack_archive"),
+    "archives unpacked": lambda tree: _calls(tree, "extractall", "unpack_archive"),
 }
 
 

@@ -36,7 +36,7 @@ def slow(folder):
 
 
 def greedy(folder):
-    block = bytearray(300_000_000)
+    block = bytearray(700_000_000)
     block[::4096] = b"x" * len(block[::4096])
 
 

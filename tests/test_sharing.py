@@ -339,7 +339,9 @@ def test_code_is_refused_before_it_is_imported(hub, files, evil, where):
     }
     assert "agent" in wrapped
     said = refused(hub, files, policy__json=described(files, **changes[where]))
-    assert said.startswith("hf:ada/pusht: 'evil_lab.code:Config' is code, in evil_lab.code")
+    assert said.startswith(
+        "hf:ada/pusht: policy.json: 'evil_lab.code:Config' is code, in evil_lab.code"
+    )
     assert "allow=['evil_lab.code']" in said
     assert not evil.exists()
     assert "evil_lab" not in sys.modules
@@ -393,9 +395,9 @@ def zipped():
     [
         (pickle.dumps(Trap()), "cannot be read"),
         (zipped(), "cannot be read"),
-        (b"", "cannot be read"),
-        (b"[" * 900_000, "cannot be read"),
-        (b'{"a":' * 150_000, "cannot be read"),
+        (b"", "not valid JSON"),
+        (b"[" * 900_000, "not valid JSON"),
+        (b'{"a":' * 150_000, "not valid JSON"),
         (b"[]", "does not hold a JSON object"),
         (b'{"schema": 1}', "does not describe a policy"),
         (b'{"schema": 99}', "schema 99"),
