@@ -71,11 +71,11 @@ def _unsafe_yaml(tree: ast.AST) -> Iterator[ast.AST]:
         if isinstance(node, ast.ClassDef) and {ast.unparse(base) for base in node.bases} <= safe
     }
     yield from _calls(tree, "unsafe_load", "full_load")
-    for call in _calls(tree, "yaml.load"):
-        assert isinstance(call, ast.Call)
-        loaders = [*call.args[1:], *(each.value for each in call.keywords)]
-        if not loaders or any(ast.unparse(each) not in safe for each in loaders):
-            yield call
+    for each in _calls(tree, "yaml.load"):
+        assert isinstance(each, ast.Call)
+        loaders = [*each.args[1:], *(keyword.value for keyword in each.keywords)]
+        if not loaders or any(ast.unparse(loader) not in safe for loader in loaders):
+            yield each
 
 
 def _imports(tree: ast.AST, *names: str) -> Iterator[ast.AST]:
