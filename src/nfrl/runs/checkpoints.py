@@ -1,6 +1,7 @@
 """Checkpoints: an agent's arrays in a safetensors file, which holds numbers and no code."""
 
 import functools
+import os
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -117,6 +118,8 @@ def load(path: Path, like: Tree, *, cure: str = "delete it to go on from the one
     Raises:
         UserError: The file is missing or cut short, or holds another network's arrays.
     """
+    if not os.path.lexists(path):
+        raise UserError(f"{path}: no such checkpoint")
     check_file(path)
     try:
         with safe_open(path, framework="numpy") as file:
