@@ -22,6 +22,7 @@ import jax
 from faults.case import Case, Outcome
 from faults.processes import adopt_orphans, assert_alone, fork
 from nfrl.files import write_json
+from nfrl.reading import read_json
 from nfrl.reports.table import Cell, Table
 from nfrl.reports.tables import update_readme
 from nfrl.runs.provenance import provenance
@@ -43,11 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="the cases whose kind or name has this in it")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cases at a time")
-    parser.add_argument("--out", type=Path, help="a JSON file for what came out")
-    parser.add_argument("--page", type=Path, help="a Markdown file that has a place for the table")
+    parser.add_argument("--out", type=Path, help="a JSON file; it keeps the parts not run now")
+    parser.add_argument("--page", type=Path, help="a Markdown file with a place for its table")
     options = parser.parse_args(arguments)
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no part {unknown}: there are {PARTS}")
+    if options.page and (options.short or options.only or not options.out):
+        parser.error("--page shows whole parts, from the file that --out names")
     with tempfile.TemporaryDirectory(prefix="nfrl-faults-") as root:
         _prepare(Path(root))
         cases = [
@@ -69,14 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sep="\n",
             )
         seconds = time.monotonic() - begun
-    table = _table(outcomes)
-    print(table.markdown())
+    print(_table(outcomes).markdown())
     failed = [each for each in outcomes if not each.passed]
     print(f"{len(outcomes)} cases, {len(failed)} failed, {seconds:.0f} s")
     if options.out:
-        _write(options.out, outcomes, options.seed, seconds)
-    if options.page:
-        update_readme(options.page, [table])
+        recorded = _write(options.out, outcomes, options.seed, options.jobs, seconds)
+        if options.page:
+            update_readme(options.page, [_table(recorded)])
     return int(bool(failed) or not outcomes)
 
 
@@ -186,21 +188,26 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
     return Table("faults", "Faults", columns, tuple(rows), left=2)
 
 
-def _write(path: Path, outcomes: Sequence[Outcome], seed: int, seconds: float) -> None:
-    cases = []
-    for each in outcomes:
-        case = dataclasses.asdict(each)
-        case["said"] = each.said.replace(tempfile.gettempdir(), "")[-1500:]
-        case["seconds"], case["megabytes"] = round(each.seconds, 2), round(each.megabytes)
-        cases.append(case)
-    value = {
-        **provenance(),
-        "seed": seed,
-        "seconds": round(seconds),
-        "failed": sum(not each.passed for each in outcomes),
-        "cases": cases,
-    }
-    write_json(path, value)
+def _write(
+    path: Path, outcomes: Sequence[Outcome], seed: int, jobs: int, seconds: float
+) -> list[Outcome]:
+    """Write what came out, in place of what the file holds of these parts; return all it holds."""
+    parts = read_json(path)["parts"] if path.exists() else {}
+    for part in {each.part for each in outcomes}:
+        cases = []
+        for each in outcomes:
+            case = dataclasses.asdict(each)
+            said = each.said.replace(tempfile.gettempdir(), "")
+            case["said"] = said[:300] if each.passed else said[-1500:]
+            case["seconds"], case["megabytes"] = round(each.seconds, 2), round(each.megabytes)
+            cases += [case] if each.part == part else []
+        together = {"together": sorted({each.part for each in outcomes})}
+        how = {"seed": seed, "jobs": jobs, "seconds": round(seconds), **together}
+        failed = sum(not case["passed"] for case in cases)
+        parts[part] = {**provenance(), **how, "failed": failed, "cases": cases}
+    parts = {part: parts[part] for part in PARTS if part in parts}
+    write_json(path, {"parts": parts})
+    return [Outcome(**case) for part in parts.values() for case in part["cases"]]
 
 
 if __name__ == "__main__":
