@@ -112,7 +112,6 @@ def test_resume_is_equal_to_the_bit_as_users_compile():
         "pytest",
         "-n",
         "0",
-        "-q",
         "-p",
         "no:cacheprovider",
         "-o",
