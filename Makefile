@@ -42,7 +42,7 @@ docs: setup
 tests: setup
 	$(BIN)/pytest -n 2 --dist worksteal
 
-# What may go wrong is made to go wrong (docs/faults.md). Half an hour on two cores.
+# What may go wrong is made to go wrong (docs/faults.md).
 faults: setup
 	$(BIN)/python -m faults --out results/faults.json --page docs/faults.md
 

@@ -79,7 +79,7 @@ def cases(seed: int) -> list[Case]:
             name,
             functools.partial(_train, data, options, expected, seed),
             short=name == "constant data",
-            seconds=400.0,
+            seconds=1000.0,
         )
         for name, data, options, expected in _CASES
     ]
@@ -99,7 +99,7 @@ def _train(
         *("--agent.blocks", "2", "--agent.channels", "16", "--agent.encoder", "32"),
         *("--training.batch-size", "64", "--training.validation-batches", "1", *options),
     ]
-    answer = Command(words, log=Path("output.log")).wait(350.0)
+    answer = Command(words, log=Path("output.log")).wait(900.0)
     if expected == REFUSED:
         assert _CONSTANT in answer.error, answer.text
         return answer.error
