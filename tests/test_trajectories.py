@@ -178,7 +178,7 @@ def uniform(rows=400, scale=1.0):
 def test_actions_within_one_are_unit():
     assert action_spec(uniform()).is_unit
     assert action_spec(uniform() * 1.000005).is_unit
-    assert action_spec(uniform() * 0.1).is_unit
+    assert action_spec(uniform() * 0.2).is_unit
 
 
 def test_other_actions_have_their_own_range():
