@@ -148,16 +148,16 @@ def test_mazes_to_explore_last_as_long_as_their_robots_episodes():
 def test_a_task_is_found_by_name_or_by_reference(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="did you mean cube-single-play-v0"):
         find_task("cube-singl-play-v0")
-    (tmp_path / "brought.py").write_text(
+    (tmp_path / "carried.py").write_text(
         "from nfrl.task import Task\n"
         "MINE = Task('mine', 'gcbc', 'my:Env-v0', 0.9, 10)\n"
         "NONE = 'pusht'\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    assert find_task("brought:MINE").dataset == "mine"
-    with pytest.raises(UserError, match="brought:NONE is a str, not a task"):
-        find_task("brought:NONE")
+    assert find_task("carried:MINE").dataset == "mine"
+    with pytest.raises(UserError, match="carried:NONE is a str, not a task"):
+        find_task("carried:NONE")
 
 
 def test_lists_of_runs_are_found_where_packages_announce_them(tmp_path, monkeypatch):
