@@ -121,3 +121,17 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     file.touch()
     with pytest.raises(UserError, match=r"could not write .*file/inner"):
         files.make_folder(Path(file, "inner"))
+
+
+def test_where_there_are_no_locks_nothing_of_others_is_taken_away(tmp_path, monkeypatch):
+    """No one can tell the dead from the living there."""
+    other, folder = tmp_path / ".it.ab12.tmp", tmp_path / "nfrl-x-1"
+    folder.mkdir()
+    for file in (other, folder / ".lock"):
+        file.touch()
+    monkeypatch.setattr(files, "_lock", lambda file: None)
+    files.write_bytes(tmp_path / "it", b"whole")
+    with files.temporary_folder("nfrl-x-", str(tmp_path)), files.held(tmp_path / "run", "busy"):
+        pass
+    assert other.exists()
+    assert folder.exists()

@@ -139,10 +139,10 @@ def held(folder: Path, busy: str) -> Iterator[None]:
         except OSError as error:
             raise UserError(not_written(lock, error)) from error
         with file:
-            if not _lock(file):
+            if _lock(file) is False:
                 raise UserError(busy)
             # Who held it before takes the file away: then this one is a file without a name.
-            if not (lock.exists() and os.path.samestat(lock.stat(), os.fstat(file.fileno()))):
+            if not _is_at(file, lock):
                 continue
             try:
                 yield
@@ -187,7 +187,7 @@ def _open_alone(path: Path) -> BinaryIO:
     """Make a file, and lock it before anyone takes it for abandoned."""
     while True:
         file = open(path, "xb")  # noqa: SIM115
-        if _lock(file) and path.exists():
+        if _lock(file) is not False and _is_at(file, path):
             return file
         file.close()
         path.unlink(missing_ok=True)
@@ -196,24 +196,32 @@ def _open_alone(path: Path) -> BinaryIO:
 @contextlib.contextmanager
 def locked(file: IO[Any]) -> Iterator[None]:
     """Keep an open file for this process alone, once no other has it."""
-    while not _lock(file):
+    while _lock(file) is False:
         time.sleep(0.001)
     yield  # The lock ends with the open file.
 
 
-def _lock(file: IO[Any]) -> bool:
-    """Lock an open file, if no other process has; return whether it can be written to alone."""
+def _lock(file: IO[Any]) -> bool | None:
+    """Lock an open file; return False if another process has it, None where there are no locks."""
     try:
         import fcntl
-    except ImportError:  # Windows has none; two processes at once are not noticed there.
-        return True
+    except ImportError:  # Windows
+        return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:
-        pass  # Some network file systems have no locks either.
+    except OSError:  # some network file systems
+        return None
     return True
+
+
+def _is_at(file: IO[Any], path: Path) -> bool:
+    """Whether an open file is the one of this path, which was not taken away since."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except OSError:
+        return False
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from nfrl import registry
 from nfrl.errors import UserError
+from nfrl.reading import one_line
 
 IDLE, STEP, RESET = 0, 1, 2
 """Commands: a slot that is idle is not played; what the others mean, the slots say."""
@@ -129,7 +130,7 @@ def main() -> None:
         os.write(replies, REFUSED + str(error).encode())
         sys.exit(1)
     except Exception as error:
-        said = " ".join("".join(traceback.format_exception_only(error)).split())
+        said = one_line("".join(traceback.format_exception_only(error)))
         os.write(replies, FAILED + f"{said}\n{traceback.format_exc()}".encode())
         sys.exit(1)
     shutil.rmtree(config.directory, ignore_errors=True)  # in case that the parent was killed
