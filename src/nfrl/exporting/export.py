@@ -56,8 +56,8 @@ def export(agent: Agent, spec: Spec, name: str, path: Path | str, to: str) -> di
     made, before = workshop / "made", workshop / "before"
     with held(workshop, f"another process is writing {path}; wait for it"):
         try:
-            for left in (made, before):  # by an export that was killed
-                shutil.rmtree(left, ignore_errors=True)
+            _put_back(before, path)  # by an export that was killed
+            shutil.rmtree(made, ignore_errors=True)
             make_folder(made)
             exporter.write(functions.by_name, made)
             write_json(made / DESCRIPTION, _describe(agent, spec, name, to, functions))
@@ -74,10 +74,16 @@ def export(agent: Agent, spec: Spec, name: str, path: Path | str, to: str) -> di
         except OSError as error:
             raise UserError(not_written(path, error)) from error
         finally:
-            if before.exists() and not path.exists():
-                before.rename(path)
+            _put_back(before, path)
             shutil.rmtree(workshop, ignore_errors=True)
     return differences
+
+
+def _put_back(before: Path, path: Path) -> None:
+    """Give the earlier export its name again, where no new one took it; else take it away."""
+    if before.exists() and not path.exists():
+        before.rename(path)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def is_export(path: Path) -> bool:
