@@ -247,6 +247,14 @@ def _npz_and_validation(folder: Path) -> None:
         (folder / "data.npz").rename(name)
 
 
+def _joined(folder: Path) -> None:
+    from nfrl.data.join import join
+
+    data_sets.npz(_episodes(), folder)
+    join(folder / "joined", [folder / "data.npz"], show=False)
+    (folder / "data.npz").unlink()
+
+
 def _zarr(version: int) -> Callable[[Path], object]:
     return lambda folder: data_sets.zarr(_episodes(), folder, version)
 
@@ -281,6 +289,13 @@ DATA = [
           spoils={"data.npz": malformed.NPZ_SPOILS}),
     _data("npz", "validation", _npz_and_validation, "train.npz", "train-val.npz",
           passes=["train-val.npz: missing"]),
+    _data("npy", "", _joined, "joined", "joined/arrays.json", "joined/actions.npy",
+          "joined/ends.npy", "joined/validation/rewards.npy", word="joined",
+          passes=["joined/arrays.json: last byte missing",
+                  *(f"joined/{name}.npy: a quarter zeroed"
+                    for name in ("actions", "validation/rewards"))],
+          spoils={"joined/actions.npy": malformed.NPY_SPOILS,
+                  "joined/ends.npy": malformed.NPY_SPOILS}),
     _data("zarr", "v2", _zarr(2), "v2.zarr", "v2.zarr/.zgroup", "v2.zarr/data/.zgroup",
           "v2.zarr/data/state/.zarray", "v2.zarr/data/state/0.0",
           "v2.zarr/meta/episode_ends/.zarray", "v2.zarr/meta/episode_ends/0", word="v2.zarr",

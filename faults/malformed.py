@@ -119,6 +119,19 @@ def npy(shape: str, dtype: str = "'<f4'", data: bytes = b"") -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
 
 
+NPY_SPOILS: dict[str, Spoil] = {
+    "a terabyte promised": lambda file, rng: file.write_bytes(npy(f"({HUGE}, 2)")),
+    "a negative shape": lambda file, rng: file.write_bytes(npy("(-1, 2)")),
+    "a single number": lambda file, rng: np.save(file, np.float32(1)),
+    "texts": lambda file, rng: np.save(file, np.full((18, 2), "up")),
+    "Python objects": lambda file, rng: file.write_bytes(npy("(18, 2)", "'|O'", bytes(288))),
+    "NaN": lambda file, rng: np.save(file, np.full((18, 2), np.nan, np.float32)),
+    "rows too few": lambda file, rng: np.save(file, np.load(file)[1:]),
+    "three axes": lambda file, rng: np.save(file, np.zeros((18, 2, 2), np.float32)),
+}
+"""Of a lone .npy file."""
+
+
 def with_members(file: Path, members: Mapping[str, bytes], double: bool = False) -> None:
     """Replace members of a zip archive; ``double`` keeps those that they have the names of."""
     with zipfile.ZipFile(file) as archive:

@@ -18,7 +18,10 @@ from faults.processes import Command, nfrl
 
 POINT = "pointmaze-medium-navigate-v0"
 # Of a result and of a line of metrics: what differs between equal runs, made in a working tree.
-_TIMES = {"seconds", "train_seconds", "steps_per_second", "sample_ms", "date", "commit"}
+_TIMES = {
+    *("seconds", "train_seconds", "steps_per_second", "environment_steps_per_second"),
+    *("sample_ms", "date", "commit"),
+}
 
 
 def shared(name: str, make: Callable[[Path], None]) -> Path:

@@ -20,6 +20,8 @@ COMPILATION_CACHE = {
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 # XLA's older emitters compile in half the time.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+# A processor counts as several devices: what is given none works on the first, as ever.
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 if "PYTEST_XDIST_WORKER" not in os.environ:
     COMPILATION_CACHE["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="nfrl-tests-jax-")
 os.environ.update(COMPILATION_CACHE)

@@ -239,7 +239,10 @@ def test_simulators_data_and_reports_never_reach_jax(name):
 
 def test_the_door_to_the_device_is_where_it_is_said_to_be():
     module, _ = DOOR
-    assert imports(module) - imports(module, but_the_door=True) == {"nfrl.data.dataset"}
+    assert imports(module) - imports(module, but_the_door=True) == {
+        "nfrl.data.dataset",
+        "nfrl.data.streamed",
+    }
 
 
 def test_nothing_is_pickled():

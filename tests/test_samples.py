@@ -55,5 +55,5 @@ def test_columns_of_small_actions_have_bounds_of_their_own():
     spec = action_spec(np.stack([small, large], axis=1))
     assert (spec.low[0], spec.high[0]) == (small.min(), small.max())
     assert (spec.low[1], spec.high[1]) == (-1, 1)
-    told = action_spec(np.stack([small, large], axis=1), ([-1, -1], [1, 1]))
+    told = action_spec(np.stack([small, large], axis=1), bounds=([-1, -1], [1, 1]))
     assert (told.low, told.high) == ((-1, -1), (1, 1)), "an environment's bounds stand above"

@@ -214,7 +214,7 @@ def test_a_later_value_of_a_column_is_not_overlooked():
 def test_an_environments_bounds_stand_above_the_datas():
     actions = uniform(scale=2)
     bounds = (np.array([-3, -2, -np.inf]), np.array([3, 2, np.inf]))
-    spec = action_spec(actions, bounds)
+    spec = action_spec(actions, bounds=bounds)
     assert spec.low[:2] == (-3, -2)
     assert spec.high[:2] == (3, 2)
     assert (spec.low[2], spec.high[2]) == (actions[:, 2].min(), actions[:, 2].max())
@@ -224,6 +224,6 @@ def test_actions_outside_an_environments_bounds_are_refused():
     actions = uniform()
     actions[17, 1] = 1.5
     with pytest.raises(DataError, match=r"a\.npz.*row 17, column 1 is 1\.5.*\[-1, 1\].*scale or"):
-        action_spec(actions, (-np.ones(3), np.ones(3)), where="a.npz")
+        action_spec(actions, bounds=(-np.ones(3), np.ones(3)), where="a.npz")
     with pytest.raises(DataError, match=r"3 numbers.*2"):
-        action_spec(actions, (-np.ones(2), np.ones(2)))
+        action_spec(actions, bounds=(-np.ones(2), np.ones(2)))

@@ -499,6 +499,17 @@ def whole(tmp_path_factory):
     return runs, agents
 
 
+def test_two_devices_explore_as_one_does(whole, tmp_path):
+    """A seed each: but for rounding, which a simulator soon makes more of, in its first rounds."""
+    runs = folders(tmp_path, (0, 1))
+    training = dataclasses.replace(TRAINING, devices=2)
+    explore(runs, (0, 1), TINY["nf-ugs"], training, HALL_MAZE)
+    for ours, theirs in zip(runs, whole[0], strict=True):
+        for line, other in zip(lines(ours)[:2], lines(theirs)[:2], strict=True):
+            assert line.keys() == other.keys()
+            assert line["cells"] == other["cells"]
+
+
 def test_the_speed_of_exploring_is_measured():
     speed = exploring_speed(TINY["crl-uniform"], TRAINING, HALL_MAZE, rounds=1)
     assert all(value > 0 for value in dataclasses.astuple(speed))

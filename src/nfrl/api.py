@@ -31,7 +31,7 @@ from nfrl.runs.folder import RunFolder
 from nfrl.runs.records import Record
 from nfrl.runs.tracking import Trackers, Tracking, check_trackers
 from nfrl.task import Task, find_task
-from nfrl.training.offline import OfflineTraining, train
+from nfrl.training.offline import OfflineTraining, put, train
 
 
 def fit(
@@ -208,7 +208,7 @@ def _train(
     show: bool,
 ) -> tuple[Any, str]:
     """Return the agent, and what is to be said of what it draws."""
-    validation = data.validation.to_dataset()
+    dataset, validation = put(data, training.stream)
     with show_progress(f"training {name}", training.steps, "steps", show=show) as update:
 
         def report(step: int, metrics: dict[str, float]) -> None:
@@ -226,7 +226,7 @@ def _train(
             config,
             spec,
             training,
-            data.training.to_dataset(),
+            dataset,
             validation,
             report,
         )

@@ -1,4 +1,4 @@
-"""``nfrl data make NAME`` and ``nfrl data check DATA``."""
+"""``nfrl data make NAME``, ``nfrl data check DATA`` and ``nfrl data join FOLDER DATA ...``."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,11 @@ from nfrl.errors import UserError
 
 if TYPE_CHECKING:
     from nfrl.data.load import Data
+
+
+USAGE = """usage: nfrl data make NAME [options]
+       nfrl data check DATA [options]
+       nfrl data join FOLDER DATA [DATA ...] [options]"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +59,26 @@ class CheckOptions:
     """Of LeRobot's data of several tasks those wanted: numbers or words."""
 
 
+@dataclasses.dataclass(frozen=True)
+class JoinOptions:
+    """Join data of any format into one folder, which training maps into memory.
+
+    So data may be larger than the memory, and parts may be made on many machines.
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Where to; it must not exist."""
+    data: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Files or folders, or NAME:REST, in order; each brings its validation data, or has a part of
+    its trajectories held out."""
+    observation_keys: tuple[str, ...] = ()
+    """What makes an observation: names in the data, with columns where not all are wanted."""
+    action_key: str = ""
+    """The action's name in the data, where it is not the format's own."""
+    tasks: tuple[str, ...] = ()
+    """Of LeRobot's data of several tasks those wanted: numbers or words."""
+
+
 def run(arguments: Sequence[str]) -> None:
     """Parse the words after ``nfrl data`` and do it."""
     action, *rest = arguments or [""]
@@ -67,10 +92,12 @@ def run(arguments: Sequence[str]) -> None:
             action_key=options.action_key,
             tasks=options.tasks,
         )
+    elif action == "join":
+        join(tyro.cli(JoinOptions, args=rest, prog="nfrl data join"))
     else:
-        print("usage: nfrl data make NAME [options]\n       nfrl data check DATA [options]")
+        print(USAGE)
         if action not in ("-h", "--help"):
-            raise UserError(f"data takes make or check, not {action!r}")
+            raise UserError(f"data takes make, check or join, not {action!r}")
 
 
 def make(options: MakeOptions) -> None:
@@ -87,6 +114,20 @@ def make(options: MakeOptions) -> None:
         force=options.force,
     )
     check(path)
+
+
+def join(options: JoinOptions) -> None:
+    """Join data sets and say what they are together."""
+    from nfrl.data.join import join as join_data
+
+    join_data(
+        options.folder,
+        options.data,
+        observation_keys=options.observation_keys,
+        action_key=options.action_key,
+        tasks=options.tasks,
+    )
+    check(options.folder)
 
 
 def check(uri: str | Path, **selection: Any) -> None:

@@ -155,7 +155,7 @@ def _measure_confidence(experiment: Experiment, folder: RunFolder, agent: Any) -
     from nfrl.reports.confidence import confidence as draw
     from nfrl.reports.style import png
 
-    found = measure(agent, load_data(experiment)[1], jr.key(folder.read_config()["seed"]))
+    found = measure(agent, load_data(experiment)[1].excerpt(), jr.key(folder.read_config()["seed"]))
     figure = draw(
         f"{experiment.agent}, {experiment.task.name}", found.familiar, found.unfamiliar, found.auc
     )

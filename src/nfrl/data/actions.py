@@ -1,6 +1,6 @@
 """What the actions of a data set are: their bounds, and columns that take few values."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,15 @@ noise of training, a tenth of what lies between the bounds, would hide them."""
 SEEN_AT_LEAST = 10
 """How often each of few values must occur: fewer may be a continuum's chance."""
 
+BLOCK = 1_000_000
+"""Rows that are looked at together: actions may be mapped from a file larger than the memory."""
+
 Bounds = tuple[Sequence[float] | NDArray, Sequence[float] | NDArray]
 """The least and the largest value of each column."""
 
 
 def action_spec(
-    actions: NDArray, bounds: Bounds | None = None, *, where: object = "actions"
+    *actions: NDArray, bounds: Bounds | None = None, where: object = "actions"
 ) -> ActionSpec:
     """Return the bounds of actions, and the values of columns that take few.
 
@@ -32,17 +35,18 @@ def action_spec(
     environment's bounds stand above both.
 
     Args:
-        actions: (rows, a), of a whole data set: training and validation.
+        actions: (rows, a) each: those of a whole data set, of training and validation.
         bounds: An environment's bounds. Where one is infinite the data's are taken.
         where: The data's name, for messages.
 
     Raises:
         DataError: There are no rows, or an action lies outside the bounds.
     """
-    actions = np.asarray(actions)
-    if not len(actions):
+    parts = [part for each in actions if len(part := np.asarray(each))]
+    if not parts:
         raise DataError(f"{where}: there are no actions")
-    least, largest = actions.min(axis=0), actions.max(axis=0)
+    least = np.min([part.min(axis=0) for part in parts], axis=0)
+    largest = np.max([part.max(axis=0) for part in parts], axis=0)
     if (np.abs([least, largest]) <= 1 + TOLERANCE).all():
         small = (np.abs([least, largest]) < SMALL).all(axis=0) & (least < largest)
         low, high = np.where(small, least, -1.0), np.where(small, largest, 1.0)
@@ -50,37 +54,55 @@ def action_spec(
         low, high = least, largest
     if bounds is not None:
         lower, upper = (np.asarray(bound, np.float64).reshape(-1) for bound in bounds)
-        if not len(lower) == len(upper) == actions.shape[1]:
+        if not len(lower) == len(upper) == len(least):
             raise DataError(
-                f"{where}: actions of {actions.shape[1]} numbers, but the environment's have "
-                f"{len(lower)}"
+                f"{where}: actions of {len(least)} numbers, but the environment's have {len(lower)}"
             )
-        _check_bounds(actions, lower, upper, where)
+        _check_bounds(parts, lower, upper, where)
         low = np.where(np.isfinite(lower), lower, low)
         high = np.where(np.isfinite(upper), upper, high)
     return ActionSpec(
-        tuple(map(float, low)), tuple(map(float, high)), tuple(_few(c) for c in actions.T)
+        tuple(map(float, low)),
+        tuple(map(float, high)),
+        tuple(_few([part[:, column] for part in parts]) for column in range(len(least))),
     )
 
 
-def _check_bounds(actions: NDArray, low: NDArray, high: NDArray, where: object) -> None:
+def _check_bounds(parts: Sequence[NDArray], low: NDArray, high: NDArray, where: object) -> None:
     span = np.where(np.isfinite(high - low), high - low, 2.0)
-    beyond = np.maximum(low - actions, actions - high) / np.maximum(span / 2, TOLERANCE)
-    row, column = (int(index) for index in np.unravel_index(np.argmax(beyond), beyond.shape))
-    if beyond[row, column] > TOLERANCE:
+    before, worst = 0, (TOLERANCE, 0, 0, 0.0)
+    for block in _blocks(parts):
+        beyond = np.maximum(low - block, block - high) / np.maximum(span / 2, TOLERANCE)
+        row, column = (int(index) for index in np.unravel_index(np.argmax(beyond), beyond.shape))
+        if beyond[row, column] > worst[0]:
+            worst = (beyond[row, column], before + row, column, block[row, column])
+        before += len(block)
+    excess, row, column, value = worst
+    if excess > TOLERANCE:
         raise DataError(
-            f"{where}: the action in row {row}, column {column} is {actions[row, column]:g}, "
-            f"outside the environment's bounds [{low[column]:g}, {high[column]:g}]; scale or clip "
-            "the data's actions to what the environment takes"
+            f"{where}: the action in row {row}, column {column} is {value:g}, outside the "
+            f"environment's bounds [{low[column]:g}, {high[column]:g}]; scale or clip the data's "
+            "actions to what the environment takes"
         )
 
 
-def _few(column: NDArray) -> tuple[float, ...] | None:
+def _few(column: Sequence[NDArray]) -> tuple[float, ...] | None:
     """Return a column's values in ascending order if they are few; None for a continuum."""
+    counts: dict[float, int] = {}
     # Most columns are continua, which their first rows tell.
-    if len(np.unique(column[:1000])) > MOST_VALUES:
+    if len(np.unique(column[0][:1000])) > MOST_VALUES:
         return None
-    values, counts = np.unique(column, return_counts=True)
-    if len(values) == 1 or (len(values) <= MOST_VALUES and counts.min() >= SEEN_AT_LEAST):
-        return tuple(map(float, values))
+    for block in _blocks(column):
+        for value, count in zip(*np.unique(block, return_counts=True), strict=True):
+            counts[float(value)] = counts.get(float(value), 0) + int(count)
+        if len(counts) > MOST_VALUES:
+            return None
+    if len(counts) == 1 or min(counts.values()) >= SEEN_AT_LEAST:
+        return tuple(sorted(counts))
     return None
+
+
+def _blocks(parts: Sequence[NDArray]) -> Iterator[NDArray]:
+    for part in parts:
+        for begin in range(0, len(part), BLOCK):
+            yield part[begin : begin + BLOCK]

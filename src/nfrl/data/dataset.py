@@ -79,6 +79,13 @@ class Dataset(eqx.Module):
     rewards: Float[Array, " rows"] | None = None
     masks: Float[Array, " rows"] | None = None
 
+    def excerpt(self) -> "Dataset":
+        """Return as much of these data as an agent is built with: all of them.
+
+        Of data that are streamed it is a part (:mod:`nfrl.data.streamed`).
+        """
+        return self
+
     @classmethod
     def from_arrays(
         cls,

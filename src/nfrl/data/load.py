@@ -192,8 +192,8 @@ def _data(training: Trajectories, validation: Trajectories | None, **further: An
 
 def _of_one_spec(data: Data, bounds: Bounds | None = None) -> Data:
     """Return data whose two parts have the spec of both: a value may be in one of them only."""
-    actions = np.concatenate([data.training.actions, data.validation.actions])
-    found = action_spec(actions, bounds, where=data.path or data.uri)
+    where = data.path or data.uri
+    found = action_spec(data.training.actions, data.validation.actions, bounds=bounds, where=where)
     spec = Spec(data.training.spec.observation, found)
     training = dataclasses.replace(data.training, spec=spec)
     validation = dataclasses.replace(data.validation, spec=spec)

@@ -318,7 +318,7 @@ def sample_chunks(
 
 
 def _rows(dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Int[Array, " batch"]:
-    return jr.choice(key, dataset.transitions, (batch_size,))
+    return dataset.transitions[jr.randint(key, (batch_size,), 0, len(dataset.transitions))]
 
 
 def _chunk(

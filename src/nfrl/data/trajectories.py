@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from nfrl.spec import VECTOR, ArraySpec, Spec
 if TYPE_CHECKING:
     from nfrl.data.dataset import Dataset
 
+EXCERPT_BYTES = 512_000_000
+"""What an agent is built with, of data that are streamed: about so much, in whole trajectories."""
 FINAL_ROWS = ("actions", "rewards", "masks")
 
 
@@ -164,6 +166,14 @@ class Trajectories:
         return len(self.observations)
 
     @property
+    def bytes(self) -> int:
+        """What the device would hold of them, in bytes."""
+        names = ("observations", "actions", "rewards", "masks")
+        arrays = [array for name in names if (array := getattr(self, name)) is not None]
+        # And for each row the trajectory's first and last, and a transition's number.
+        return sum(array.nbytes for array in arrays) + 12 * self.transitions
+
+    @property
     def lengths(self) -> NDArray[np.int64]:
         """(trajectories,), how many transitions each has."""
         return np.diff(self.ends, prepend=0)
@@ -192,14 +202,38 @@ class Trajectories:
             arrays.setdefault(name, array if len(array) == len(rows) else array[rows])
         return arrays | {"terminals": terminals}
 
-    def to_dataset(self) -> "Dataset":
-        """Put them on the device; images stay bytes there."""
+    def to_dataset(self, *, stream: bool = False) -> "Dataset":
+        """Put them on the device; images stay bytes there.
+
+        Args:
+            stream: Leave them here, and fetch batches when they are wanted.
+        """
         from nfrl.data.dataset import Dataset
+        from nfrl.data.streamed import StreamedDataset
 
         names = ("observations", "actions", "terminals", "rewards", "masks")
+        packed = self.spec if self.spec.has_images else None
+        if stream:
+            given = {name: getattr(self, name, None) for name in names}
+            final_rows = dict(self.final_rows)
+            if self.final_observations is not None:
+                final_rows["observations"] = self.final_observations
+            return StreamedDataset.of(
+                {name: array for name, array in given.items() if array is not None},
+                self.ends,
+                final_rows,
+                lambda: self.excerpt(EXCERPT_BYTES).to_dataset(),
+                packed,
+            )
         arrays = dataclasses.replace(self, extras={}).to_arrays()
         found = {name: arrays[name] for name in names if name in arrays}
-        return Dataset.from_arrays(**found, packed=self.spec if self.spec.has_images else None)
+        return Dataset.from_arrays(**found, packed=packed)
+
+    def excerpt(self, size: float) -> "Trajectories":
+        """Return a copy of some of them, evenly spaced, of about so many bytes; all if they fit."""
+        count = len(self.ends)
+        wanted = max(1, int(min(1.0, size / max(self.bytes, 1)) * count))
+        return self.take(np.arange(wanted) * count // wanted)
 
     def with_rewards(self, rewards: NDArray, masks: NDArray) -> "Trajectories":
         """Return these with rewards.
@@ -234,6 +268,24 @@ class Trajectories:
             )
         return self._part(0, count - held_out), self._part(count - held_out, count)
 
+    def take(self, chosen: NDArray[np.integer]) -> "Trajectories":
+        """Return a copy of some trajectories, without the extras.
+
+        Args:
+            chosen: Their numbers, ascending.
+        """
+        begins = self.ends - self.lengths
+        rows = np.concatenate([np.arange(begins[i], self.ends[i]) for i in chosen])
+        finals = self.final_observations
+        return dataclasses.replace(
+            self,
+            **self._rows(rows),
+            ends=np.cumsum(self.lengths[chosen]),
+            final_observations=None if finals is None else finals[chosen],
+            final_rows={name: array[chosen] for name, array in self.final_rows.items()},
+            extras={},
+        )
+
     def split_rows(self, row: int) -> tuple["Trajectories", "Trajectories"]:
         """Part the only trajectory in two: what comes before a row, and what comes from it on.
 
@@ -262,6 +314,15 @@ class Trajectories:
             )
         return parts[0], parts[1]
 
+    def pieces(self, rows: int) -> Iterator["Trajectories"]:
+        """Yield them in pieces of whole trajectories, each of about so many transitions."""
+        first = 0
+        while first < len(self.ends):
+            begin = int(self.ends[first - 1]) if first else 0
+            end = max(int(np.searchsorted(self.ends, begin + rows, side="right")), first + 1)
+            yield self if first == 0 and end == len(self.ends) else self._part(first, end)
+            first = end
+
     def _part(self, first: int, end: int) -> "Trajectories":
         """Return the trajectories from one up to another, that one left out."""
         begin = int(self.ends[first - 1]) if first else 0
@@ -280,7 +341,7 @@ class Trajectories:
             },
         )
 
-    def _rows(self, rows: slice) -> dict[str, Any]:
+    def _rows(self, rows: slice | NDArray[np.integer]) -> dict[str, Any]:
         arrays = {name: getattr(self, name) for name in ("observations", *FINAL_ROWS)}
         return {name: array[rows] for name, array in arrays.items() if array is not None}
 

@@ -15,6 +15,10 @@ from nfrl.errors import UserError
 from nfrl.experiment.config import DatasetInfo, Experiment
 from nfrl.spec import Spec
 from nfrl.task import Task
+from nfrl.training.offline import put
+
+# Transitions that are given rewards at a time: data may be larger than the memory.
+_PIECE = 1_000_000
 
 
 def read(
@@ -60,8 +64,8 @@ def prepared(task: Task, data: Data, *, rewards: bool = False) -> Data:
             "have an array of that name for each step"
         )
     if task.adapt is not None:
-        both = np.concatenate([training.actions, validation.actions])
-        spec = dataclasses.replace(training.spec, action=action_spec(both, where=data.uri))
+        action = action_spec(training.actions, validation.actions, where=data.uri)
+        spec = dataclasses.replace(training.spec, action=action)
         training = dataclasses.replace(training, spec=spec)
         validation = dataclasses.replace(validation, spec=spec)
     return dataclasses.replace(data, training=training, validation=validation)
@@ -111,7 +115,7 @@ def describe(
 
 
 def load_data(experiment: Experiment, data: Data | None = None) -> tuple[Dataset, Dataset]:
-    """Put an experiment's data and its held-out data on the device.
+    """Put an experiment's data and its held-out data on the device, or leave them on the host.
 
     Args:
         experiment: Whose.
@@ -132,7 +136,7 @@ def load_data(experiment: Experiment, data: Data | None = None) -> tuple[Dataset
         )
     if not data.matches(info.sha256):
         raise UserError(f"{info.path} is not the data this run was begun with: its sha256 differs")
-    return data.training.to_dataset(), data.validation.to_dataset()
+    return put(data, experiment.offline_training.stream)
 
 
 def _where(info: DatasetInfo) -> str:
@@ -157,9 +161,10 @@ def _adapted(task: Task, part: Trajectories) -> Trajectories:
 def _labelled(task: Task, part: Trajectories) -> Trajectories:
     if task.label is None:
         return part
-    return part.with_rewards(
-        *registry.load_reference(task.label)(task.environment, part.to_arrays())
-    )
+    label = registry.load_reference(task.label)
+    found = [label(task.environment, piece.to_arrays()) for piece in part.pieces(_PIECE)]
+    rewards, masks = (np.concatenate(each) for each in zip(*found, strict=True))
+    return part.with_rewards(rewards, masks)
 
 
 def _cure(theirs: Spec) -> str:
@@ -186,6 +191,10 @@ def _checked_against(task: Task, spec: Spec, data: Data) -> Spec:
             f"{data.uri} has observations of {ours[0]} numbers and actions of {ours[1]}; "
             f"{task.name} has {theirs.width} and {theirs.action_dim}{_cure(theirs)}"
         )
-    actions = np.concatenate([data.training.actions, data.validation.actions])
-    bounds = (theirs.action.low, theirs.action.high)
-    return dataclasses.replace(spec, action=action_spec(actions, bounds, where=data.uri))
+    action = action_spec(
+        data.training.actions,
+        data.validation.actions,
+        bounds=(theirs.action.low, theirs.action.high),
+        where=data.uri,
+    )
+    return dataclasses.replace(spec, action=action)

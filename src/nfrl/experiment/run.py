@@ -188,7 +188,13 @@ def _run_online(
     for before in befores:
         _refuse_other_values(offline, before)
     steps = OnlineTraining(experiment.online_steps, experiment.offline_training.batch_size)
-    run(offline, befores, workers=workers, show=show, trackers=trackers)
+
+    def begin_both(before: RunFolder) -> None:
+        # So that resuming this one goes on with whatever is left of both.
+        i = befores.index(before)
+        _begin(experiment, experiment.seeds[i], folders[i], begin)
+
+    run(offline, befores, workers=workers, show=show, trackers=trackers, begin=begin_both)
     dataset, validation = load_data(experiment)
     for seed, folder, before in zip(experiment.seeds, folders, befores, strict=True):
         if finished_result(folder) is not None:

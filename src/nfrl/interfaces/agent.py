@@ -69,7 +69,11 @@ class Agent(Protocol):
         """What its optimisers remember; not needed to act."""
 
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Any:
-        """Draw the batch that an update takes: a named tuple from :mod:`nfrl.data.samplers`."""
+        """Draw the batch that an update takes: a named tuple from :mod:`nfrl.data.samplers`.
+
+        It depends on the data, the key and the agent's configuration, never on its weights: batches
+        of streamed data are drawn before the updates that come before them.
+        """
         ...
 
     def update(self, batch: Any, key: PRNGKeyArray) -> tuple[Self, dict[str, Array]]:

@@ -56,7 +56,7 @@ class LocalLauncher:
             (command,) = commands
             free = (i for i in range(lanes) if i not in running or running[i].poll() is not None)
             lane = next(free)
-            running[lane] = Process(command, cores=shares[lane])
+            running[lane] = Process(command, cores=shares[lane], with_us=True)
             return [running[lane]]
 
         yield begin

@@ -7,6 +7,7 @@ resumed. Where each tracker stands is kept in RUN/trackers.json.
 
 import contextlib
 import dataclasses
+import importlib
 import json
 import os
 import re
@@ -35,6 +36,9 @@ Trackers = Sequence[str | Tracker]
 Draw = Callable[[RunFolder, Record, Path], Mapping[str, Path]]
 """Of (folder, record, place): draws a run's figures into a place, and returns them by name."""
 
+# Python 3.11 may fail where two threads parse at a time (cpython issue 106905), as wandb's and
+# mlflow's imports do.
+_importing = threading.Lock()
 _METHODS = ("start", "metrics", "image", "video", "finish")
 _LONGEST_CAUSE = 200
 
@@ -376,14 +380,21 @@ def _makers(trackers: Trackers) -> dict[str, Callable[[], Tracker]]:
 def _maker(tracker: str | Tracker) -> tuple[str, Callable[[], Tracker]]:
     if isinstance(tracker, str):
         name, kind = tracker, registry.find("trackers", tracker)
-        make = kind
+        build = kind
     else:
         kind = type(tracker)
-        name, make = registry.name_of("trackers", kind), lambda: tracker
+        name, build = registry.name_of("trackers", kind), lambda: tracker
     lacks = [method for method in _METHODS if not callable(getattr(kind, method, None))]
-    if lacks or not callable(make):
+    if lacks or not callable(build):
         raise UserError(f"{name} is no tracker: it has no method {lacks[0] if lacks else name}")
     registry.check_installed(kind, f"tracking with {name}", "track")
+
+    def make() -> Tracker:
+        with _importing:
+            for package in getattr(kind, "requires", ()):
+                importlib.import_module(package)
+        return build()
+
     return name, make
 
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nfrl.agents.parts.optimization import mean_metrics
@@ -28,6 +29,7 @@ from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
 from nfrl.spec import Spec
 from nfrl.training import snapshots
+from nfrl.training.devices import mesh_of, over_seeds, spread
 from nfrl.training.loop import (
     FINITE_UPDATES,
     Line,
@@ -37,7 +39,7 @@ from nfrl.training.loop import (
     loop,
     statistics,
 )
-from nfrl.training.seeds import over_seeds, restore, save, seed_keys, stack, take
+from nfrl.training.seeds import restore, save, seed_keys, stack, take
 
 Every = Literal["episode", "round"]
 CandidateGoals = Literal["rows", "hindsight"]
@@ -84,6 +86,8 @@ class ExploreTraining:
     """Rounds between checkpoints, a multiple of ``log_every``; each holds the buffer."""
     keep: int = 1
     """How many checkpoints are kept, the latest."""
+    devices: int = 1
+    """Devices to train on, each with as many of the seeds."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -205,7 +209,10 @@ def explore(
     states, start = restore(runs, states)
     for run in runs:
         snapshots.truncate(run, world, start)
-    play, draw = compile_rounds(states, training, world), compile_snapshot(states, world)
+    mesh = mesh_of(training.devices, len(seeds))
+    states = spread(states, mesh)
+    play = compile_rounds(states, training, world, mesh)
+    draw = compile_snapshot(states, world, mesh)
     successes = np.empty(0)
 
     def advance(states: Any, begin: int, end: int) -> tuple[Any, list[Line]]:
@@ -266,7 +273,7 @@ def load_explorer(
 
 
 def compile_rounds(
-    states: Exploration, training: ExploreTraining, world: World
+    states: Exploration, training: ExploreTraining, world: World, mesh: Mesh | None = None
 ) -> Callable[[Exploration, Array, int, int], tuple[Exploration, dict[str, Array]]]:
     """Compile many rounds and an evaluation into one call; the states passed to it are consumed.
 
@@ -274,6 +281,7 @@ def compile_rounds(
         states: Stacked along a first axis, one a seed.
         training: Sizes.
         world: Where.
+        mesh: Of several devices, over which the states are spread.
 
     Returns:
         A function of (states, keys, round, count) that makes ``count`` rounds from a round on,
@@ -307,17 +315,18 @@ def compile_rounds(
     @partial(jax.jit, static_argnames=("count", "learning"), donate_argnames="dynamic")
     def advance(dynamic: Any, keys: Array, begin: Array, count: int, learning: bool) -> Any:
         # The round is the same for all seeds, so that what depends on it alone stays a branch.
-        def one(share: tuple[Any, Array]) -> Any:
+        def one(share: tuple[Any, Array], begin: Array) -> Any:
             return one_seed(*share, begin, count, learning)
 
-        return over_seeds(one, (dynamic, keys))
+        return over_seeds(one, (dynamic, keys), begin, mesh)
 
     def call(
         states: Exploration, keys: Array, begin: int, count: int
     ) -> tuple[Exploration, dict[str, Array]]:
         dynamic = eqx.filter(states, eqx.is_array)
         learning = begin >= training.prefill_rounds
-        dynamic, metrics = advance(dynamic, keys, jnp.asarray(begin), count, learning)
+        first = jnp.asarray(begin)
+        dynamic, metrics = advance(dynamic, spread(keys, mesh), first, count, learning)
         return eqx.combine(dynamic, static), metrics
 
     return call
@@ -361,16 +370,16 @@ def evaluate(
 
 
 def compile_snapshot(
-    states: Exploration, world: World
+    states: Exploration, world: World, mesh: Mesh | None = None
 ) -> Callable[[Exploration], dict[str, np.ndarray]]:
     """Compile the world's snapshot for states stacked along a first axis."""
     _, static = eqx.partition(states, eqx.is_array)
 
-    def one_seed(dynamic: Any) -> dict[str, Array]:
+    def one_seed(dynamic: Any, _: None) -> dict[str, Array]:
         state = eqx.combine(dynamic, static)
         return world.snapshot(state.agent, state.goals, state.visits)
 
-    draw = jax.jit(lambda dynamic: over_seeds(one_seed, dynamic))
+    draw = jax.jit(lambda dynamic: over_seeds(one_seed, dynamic, None, mesh))
     return lambda states: jax.tree.map(np.asarray, draw(eqx.filter(states, eqx.is_array)))
 
 

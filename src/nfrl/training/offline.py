@@ -10,15 +10,19 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
 
 from nfrl.agents.parts.optimization import mean_metrics
 from nfrl.data.dataset import Dataset
+from nfrl.data.load import Data
+from nfrl.data.streamed import StreamedDataset
 from nfrl.errors import UserError
 from nfrl.interfaces.agent import Agent, AgentConfig
 from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
 from nfrl.spec import Spec
+from nfrl.training.devices import copied, mesh_of, over_seeds, room, share_out, spread
 from nfrl.training.loop import (
     FINITE_UPDATES,
     Line,
@@ -29,7 +33,8 @@ from nfrl.training.loop import (
     spans_of,
     statistics,
 )
-from nfrl.training.seeds import over_seeds, restore, save, seed_keys, stack, take
+from nfrl.training.prefetch import Prefetch, on_host
+from nfrl.training.seeds import restore, save, seed_keys, stack, take
 
 Evaluate = Callable[[int, Agent], dict[str, float]]
 
@@ -57,11 +62,16 @@ class OfflineTraining:
     epochs: int = 0
     """As many gradient steps as make so many passes through the data, in place of ``steps``; 0 for
     ``steps``."""
+    devices: int = 1
+    """Devices to train on: seeds over them, and each seed's batches over those that are left."""
+    stream: bool | None = None
+    """Leave the data on the host, in its memory or on its disk, and draw batches from there; None
+    for doing so where they would take more than half of the device's memory."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             least = 0 if field.name in ("evaluate_every", "epochs") else 1
-            if getattr(self, field.name) < least:
+            if field.name != "stream" and getattr(self, field.name) < least:
                 raise UserError(f"{field.name.replace('_', '-')} must be at least {least}")
         for name in ("checkpoint_every", "evaluate_every"):
             if getattr(self, name) % self.log_every:
@@ -75,6 +85,18 @@ class OfflineTraining:
         if not self.epochs:
             return self
         return dataclasses.replace(self, steps=-(-self.epochs * transitions // self.batch_size))
+
+
+def put(data: Data, stream: bool | None) -> tuple[Dataset, Dataset]:
+    """Put data and their held-out part on the device, or leave both on the host.
+
+    Args:
+        data: The data.
+        stream: As :attr:`OfflineTraining.stream`.
+    """
+    if stream is None:
+        stream = data.training.bytes + data.validation.bytes > room() / 2
+    return data.training.to_dataset(stream=stream), data.validation.to_dataset(stream=stream)
 
 
 def train(
@@ -116,8 +138,11 @@ def train(
     """
     init_keys, keys = seed_keys(seeds)
     # One by one and uncompiled: compiling what runs once takes longer than running it.
-    agents = stack([agent_config.build(key, spec, training.steps, dataset) for key in init_keys])
+    known = dataset.excerpt()
+    agents = stack([agent_config.build(key, spec, training.steps, known) for key in init_keys])
     agents, start = restore(runs, agents)
+    mesh = mesh_of(training.devices, len(seeds), training.batch_size)
+    agents = spread(agents, mesh)
     update = compile_updates(agents, dataset, training, validation)
 
     def advance(agents: Any, begin: int, end: int) -> tuple[Any, list[Line]]:
@@ -158,52 +183,133 @@ def compile_updates(
     Args:
         agents: Agents stacked along a first axis, one a seed.
         dataset: What to learn from.
-        training: Batch size.
+        training: Batch size, and devices.
         validation: Held-out data, scored after the updates; None for none.
 
     Returns:
         A function of (agents, keys, step, count) that makes ``count`` updates from ``step`` on,
         and returns the agents and their metrics, averaged over the updates.
     """
-    _, static = eqx.partition(agents, eqx.is_array)
+    dynamic, static = eqx.partition(agents, eqx.is_array)
+    mesh = mesh_of(training.devices, len(jax.tree.leaves(dynamic)[0]), training.batch_size)
 
-    def one_seed(
-        dynamic: Any, key: Array, step: Array, count: int, data: Dataset, held_out: Dataset | None
-    ) -> Any:
-        def update(dynamic: Any, i: Array) -> tuple[Any, dict[str, Array]]:
+    def updated(dynamic: Any, key: Array, steps: Array, batches: Any, data: Dataset | None) -> Any:
+        """Make the updates of some steps; their batches are drawn here, or given."""
+
+        def update(dynamic: Any, given: tuple[Array, Any]) -> tuple[Any, dict[str, Array]]:
+            step, batch = given
             agent = eqx.combine(dynamic, static)
-            batch = agent.draw(data, _batch_key(key, i), training.batch_size)
-            agent, metrics = agent.update(batch, _update_key(key, i))
+            if data is not None:
+                batch = agent.draw(data, _batch_key(key, step), training.batch_size)
+            agent, metrics = agent.update(share_out(batch, mesh), _update_key(key, step))
             return eqx.filter(agent, eqx.is_array), metrics
 
-        def validate(i: Array) -> dict[str, Array]:
-            assert held_out is not None
-            agent = eqx.combine(dynamic, static)
-            batch = agent.draw(held_out, _batch_key(jr.key(0), i), training.batch_size)
-            return agent.validate(batch, _update_key(jr.key(0), i))
+        return jax.lax.scan(update, dynamic, (steps, batches))
 
-        dynamic, each = jax.lax.scan(update, dynamic, step + jnp.arange(count))
+    def measured(dynamic: Any, each: dict[str, Array], batches: Any, data: Dataset | None) -> Any:
+        """Average the metrics of some updates, and score the agent that they led to."""
         metrics = mean_metrics(each)
         finite = jnp.isfinite(each["loss"]) & jnp.isfinite(each["grad_norm"])
-        metrics[FINITE_UPDATES] = jnp.where(finite.all(), count, jnp.argmin(finite))
-        if held_out is not None:
-            scores = mean_metrics(jax.lax.map(validate, jnp.arange(training.validation_batches)))
-            metrics |= {f"val_{name}": value for name, value in scores.items()}
-        return dynamic, metrics
+        metrics[FINITE_UPDATES] = jnp.where(finite.all(), len(finite), jnp.argmin(finite))
+        if data is None and batches is None:
+            return metrics
+
+        def validate(given: tuple[Array, Any]) -> dict[str, Array]:
+            i, batch = given
+            agent = eqx.combine(dynamic, static)
+            if data is not None:
+                batch = agent.draw(data, _batch_key(jr.key(0), i), training.batch_size)
+            return agent.validate(share_out(batch, mesh), _update_key(jr.key(0), i))
+
+        scores = jax.lax.map(validate, (jnp.arange(training.validation_batches), batches))
+        return metrics | {f"val_{name}": value for name, value in mean_metrics(scores).items()}
+
+    if isinstance(dataset, StreamedDataset):
+        return _streamed(static, dataset, training, validation, mesh, updated, measured)
 
     @partial(jax.jit, static_argnames="count", donate_argnames="dynamic")
     def advance(
         dynamic: Any, keys: Array, step: Array, count: int, data: Dataset, held_out: Dataset | None
     ) -> Any:
-        def one(share: tuple[Any, Array]) -> Any:
-            return one_seed(*share, step, count, data, held_out)
+        def one(share: tuple[Any, Array], shared: Any) -> Any:
+            step, data, held_out = shared
+            dynamic, each = updated(*share, step + jnp.arange(count), None, data)
+            return dynamic, measured(dynamic, each, None, held_out)
 
-        return over_seeds(one, (dynamic, keys))
+        return over_seeds(one, (dynamic, keys), (step, data, held_out), mesh)
+
+    dataset, validation = copied(dataset, mesh), copied(validation, mesh)
 
     def call(agents: Agent, keys: Array, step: int, count: int) -> tuple[Agent, dict[str, Array]]:
         dynamic = eqx.filter(agents, eqx.is_array)
-        dynamic, metrics = advance(dynamic, keys, jnp.asarray(step), count, dataset, validation)
+        dynamic, metrics = advance(
+            dynamic, spread(keys, mesh), jnp.asarray(step), count, dataset, validation
+        )
         return eqx.combine(dynamic, static), metrics
+
+    return call
+
+
+def _streamed(
+    static: Agent,
+    dataset: StreamedDataset,
+    training: OfflineTraining,
+    validation: Dataset | None,
+    mesh: Mesh | None,
+    updated: Callable[..., Any],
+    measured: Callable[..., Any],
+) -> Callable[[Agent, Array, int, int], tuple[Agent, dict[str, Array]]]:
+    """Compile updates as :func:`compile_updates` does, on batches that are drawn on the host.
+
+    Args:
+        static: The agents without their arrays: drawing needs none of them.
+        dataset: What to learn from.
+        training: Batch size.
+        validation: Held-out data, or None. Their batches are always the same, and drawn once.
+        mesh: Of several devices.
+        updated: Makes updates on given batches.
+        measured: Averages their metrics, and scores the agents on given batches.
+    """
+
+    @partial(jax.jit, donate_argnames="dynamic")
+    def advance(dynamic: Any, keys: Array, step: Array, batches: Any) -> Any:
+        def one(share: tuple[Any, Array, Any], step: Array) -> Any:
+            dynamic, key, batches = share
+            steps = step + jnp.arange(len(jax.tree.leaves(batches)[0]))
+            return updated(dynamic, key, steps, batches, None)
+
+        return over_seeds(one, (dynamic, keys, batches), step, mesh)
+
+    @jax.jit
+    def measure(dynamic: Any, each: Any, batches: Any) -> Any:
+        def one(share: tuple[Any, Any], batches: Any) -> Any:
+            return measured(*share, batches, None)
+
+        return over_seeds(one, (dynamic, each), batches, mesh)
+
+    def draw(data: Dataset, key: Array, step: Array) -> Any:
+        return static.draw(data, _batch_key(key, step), training.batch_size)
+
+    device = jax.devices()[0]
+    held_out = None
+    if validation is not None:
+        steps = jnp.arange(training.validation_batches)
+        drawn = on_host(jax.vmap(lambda i: draw(validation, jr.key(0), i)))(steps)
+        held_out = copied(jax.device_put(drawn, device), mesh)
+    prefetch: list[Prefetch] = []
+
+    def call(agents: Agent, keys: Array, step: int, count: int) -> tuple[Agent, dict[str, Array]]:
+        dynamic = eqx.filter(agents, eqx.is_array)
+        if not prefetch:
+            place = partial(spread, mesh=mesh) if mesh else partial(jax.device_put, device=device)
+            of = partial(draw, dataset)
+            prefetch.append(Prefetch(of, keys, training.steps, training.log_every, place))
+        parts = []
+        for begin, batches in prefetch[0].blocks(step, step + count):
+            dynamic, each = advance(dynamic, spread(keys, mesh), jnp.asarray(begin), batches)
+            parts.append(each)
+        each = jax.tree.map(lambda *part: jnp.concatenate(part, axis=1), *parts)
+        return eqx.combine(dynamic, static), measure(dynamic, each, held_out)
 
     return call
 

@@ -1,6 +1,6 @@
 """Several seeds at once: their keys, their agents stacked along a first axis, their checkpoints."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -13,17 +13,6 @@ from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
 
 
-def over_seeds(function: Callable, stacked: Any) -> Any:
-    """Apply a function to each seed's share: side by side on an accelerator, in turn on a CPU.
-
-    A CPU gains nothing from batching the products of different weights, so there every seed has
-    all cores for its share of the updates.
-    """
-    if jax.default_backend() == "cpu":
-        return jax.lax.map(function, stacked)
-    return jax.vmap(function)(stacked)
-
-
 def stack(trees: Sequence[Any]) -> Any:
     """Stack one tree a seed along a new first axis."""
     return jax.tree.map(
@@ -32,8 +21,15 @@ def stack(trees: Sequence[Any]) -> Any:
 
 
 def take(trees: Any, index: int) -> Any:
-    """Return one seed's tree out of a stack."""
-    return jax.tree.map(lambda leaf: leaf[index] if eqx.is_array(leaf) else leaf, trees)
+    """Return one seed's tree out of a stack; on the first device, if it is spread over several."""
+
+    def taken(leaf: Any) -> Any:
+        if not eqx.is_array(leaf):
+            return leaf
+        one = leaf[index]
+        return one if len(leaf.devices()) == 1 else jax.device_put(one, jax.devices()[0])
+
+    return jax.tree.map(taken, trees)
 
 
 def seed_keys(seeds: Sequence[int]) -> tuple[PRNGKeyArray, PRNGKeyArray]:
