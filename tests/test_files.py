@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,23 @@ def test_a_folder_is_held_by_one_process_until_it_ends(tmp_path):
     with files.held(tmp_path / "other" / "seed-1", "it is taken"):
         pass
     assert not (tmp_path / "other").exists(), "an empty folder was left"
+
+
+def test_a_folder_taken_for_abandoned_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
+    """Another process sweeps between the making of the file and its lock."""
+    lock, swept = files._lock, []
+
+    def late(file):
+        if not swept:
+            swept.append(Path(file.name).parent)
+            shutil.rmtree(swept[0])
+        return lock(file)
+
+    monkeypatch.setattr(files, "_lock", late)
+    with files.temporary_folder("nfrl-x-", str(tmp_path)) as place:
+        assert (place / ".lock").is_file()
+        assert place != swept[0]
+    assert not list(tmp_path.iterdir())
 
 
 def test_temporary_folders_of_the_dead_are_taken_away(tmp_path):

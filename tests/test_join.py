@@ -1,8 +1,11 @@
 """Data sets joined into one folder: the same trajectories, mapped into memory and never read."""
 
 import mmap
+import shlex
+import shutil
 
 import numpy as np
+import pages
 import pytest
 from data_sets import episodes_of, npz
 from test_streamed import random_trajectories
@@ -13,6 +16,7 @@ from nfrl.data.formats.reading import Selection
 from nfrl.data.join import join
 from nfrl.data.load import load
 from nfrl.errors import UserError
+from nfrl.reading import read_json
 
 
 @pytest.fixture
@@ -101,6 +105,32 @@ def test_parts_of_several_kinds_are_refused_and_nothing_is_left(parts, tmp_path,
     with pytest.raises(UserError, match=message):
         join(tmp_path / "all", [tmp_path / "one.npz", tmp_path / "two.npz"], show=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "one.npz", "two", "two.npz"]
+
+
+def test_a_folder_of_files_with_their_validation_files(parts, tmp_path):
+    """As OGBench's sets of 100 million transitions are."""
+    for part in parts:
+        shutil.copy(part, tmp_path / f"{part.parent.name}.npz")
+        shutil.copy(part, tmp_path / f"{part.parent.name}-val.npz")
+    join(tmp_path / "all", sorted(tmp_path.glob("*.npz")), show=False)
+    found = load(tmp_path / "all")
+    assert (len(found.training.ends), len(found.validation.ends)) == (6, 6)
+    assert read_json(tmp_path / "all" / npy.ABOUT)["joined"] == [
+        str(tmp_path / name) for name in ("one.npz", "two.npz")
+    ]
+
+
+def test_the_commands_of_the_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = pages.page("data.md").split("## Data larger than memory")[1]
+    sizes = (
+        *("--steps", "1", "--episodes", "0", "--agent.hidden", "8"),
+        *("--training.batch-size", "8", "--training.validation-batches", "1"),
+    )
+    for line in pages.blocks(text, "sh")[0].splitlines():
+        _, *words = shlex.split(line)
+        assert main(words + (list(sizes) if words[0] == "train" else [])) == 0
+    assert load("whole").training.transitions == 800
 
 
 def test_a_folder_that_exists_is_refused(parts, tmp_path):

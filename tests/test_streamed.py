@@ -23,7 +23,7 @@ from nfrl.runs.folder import RunFolder
 from nfrl.spec import ActionSpec, ArraySpec, Spec
 from nfrl.training import offline
 from nfrl.training.offline import OfflineTraining, put, train
-from nfrl.training.prefetch import Prefetch
+from nfrl.training.prefetch import Fetch, Prefetch
 
 AGENT = GCBCConfig(hidden=(8,))
 GOALS = samplers.GoalMixture(0.2, 0.3)
@@ -62,14 +62,28 @@ def same(one, other) -> None:
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
+def of(step):
+    return jr.fold_in(jr.key(0), step)
+
+
+def drawn(data, draw):
+    """Draw three batches of streamed data: ask for their rows, fetch them, and make the batches."""
+    fetch = Fetch(lambda key, step: draw(data, jr.fold_in(key, step), 512))
+    rows = [each[0] for each in fetch(jr.key(0)[None], jnp.arange(3))]
+
+    def made(step, rows):
+        with streamed.answering(rows):
+            return draw(data, of(step), 512)
+
+    return jax.jit(jax.vmap(made))(jnp.arange(3), rows)
+
+
 @pytest.mark.parametrize("finals", [True, False])
 @pytest.mark.parametrize("name", DRAW)
 def test_batches_have_the_bits_of_the_devices(name, finals):
     given = random_trajectories((7, 1, 12, 4), finals=finals)
-    draw = jax.jit(lambda data, key: DRAW[name](data, key, 512))
     here, there = given.to_dataset(), given.to_dataset(stream=True)
-    for seed in range(3):
-        same(draw(there, jr.key(seed)), draw(here, jr.key(seed)))
+    same(drawn(there, DRAW[name]), jax.vmap(lambda i: DRAW[name](here, of(i), 512))(jnp.arange(3)))
 
 
 @pytest.mark.parametrize("lengths", [(1,), (5,), (1, 1, 1), (3, 1, 4, 1, 5), (9, 2)])
@@ -91,8 +105,13 @@ def test_images_stay_bytes_until_a_batch_is_drawn():
     observation = {"place": ArraySpec((2,)), "image": ArraySpec((4, 4, 3), "uint8")}
     spec = Spec(observation, ActionSpec.unit(2))
     given = Trajectories(rows, rng.uniform(-1, 1, (20, 2)), np.array([9, 20]), spec)
-    draw = jax.jit(lambda data: samplers.sample_chunks(data, jr.key(0), 64, history=2, chunk=3))
-    same(draw(given.to_dataset(stream=True)), draw(given.to_dataset()))
+    draw = partial(samplers.sample_chunks, history=2, chunk=3)
+    there = given.to_dataset(stream=True)
+    expected = jax.vmap(lambda i: draw(given.to_dataset(), of(i), 512))(jnp.arange(3))
+    same(drawn(there, draw), expected)
+    # Until then they are bytes.
+    fetched = Fetch(lambda key, step: draw(there, jr.fold_in(key, step), 512))
+    assert fetched(jr.key(0)[None], jnp.arange(3))[0].dtype == np.uint8
 
 
 def test_an_agent_is_built_with_whole_trajectories_evenly_spaced(monkeypatch):
@@ -106,8 +125,8 @@ def test_an_agent_is_built_with_whole_trajectories_evenly_spaced(monkeypatch):
     np.testing.assert_array_equal(part.observations.reshape(10, 6, 3)[:, :5], every_fourth)
 
 
-@pytest.mark.parametrize("block_bytes", [1, 30_000, 10**9])
-def test_prefetched_blocks_are_the_batches_of_their_steps(monkeypatch, block_bytes):
+@pytest.mark.parametrize("block_bytes", [1, 10_000, 10**9])
+def test_prefetched_blocks_are_what_their_steps_ask_for(monkeypatch, block_bytes):
     monkeypatch.setattr("nfrl.training.prefetch.BLOCK_BYTES", block_bytes)
     data = random_trajectories((50,) * 4).to_dataset(stream=True)
 
@@ -116,15 +135,18 @@ def test_prefetched_blocks_are_the_batches_of_their_steps(monkeypatch, block_byt
 
     keys = jr.split(jr.key(0), 2)
     prefetch = Prefetch(draw, keys, 23, 10)
+    # A row of three numbers and two, of 64 batches of 2 seeds, takes 2560 bytes.
+    assert prefetch.block == {1: 1, 10_000: 3, 10**9: 10}[block_bytes]
     # A span is begun in its middle, as by a run that goes on.
     for begin, end in ((0, 10), (10, 20), (20, 23), (4, 10)):
-        blocks = list(prefetch.blocks(begin, end))
         steps = []
-        for first, batches in blocks:
-            count = len(batches.actions[0])
+        for first, (observations, actions) in prefetch.blocks(begin, end):
+            count = len(actions[0])
             steps += range(first, first + count)
             for seed, i in itertools.product(range(2), range(count)):
-                same(jax.tree.map(lambda x: x[seed, i], batches), draw(keys[seed], first + i))  # noqa: B023
+                batch = draw(keys[seed], first + i)
+                same(observations[seed, i], batch.observations)
+                same(actions[seed, i].reshape(64, 2), batch.actions)
         assert steps == list(range(begin, end))
 
 

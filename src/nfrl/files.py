@@ -166,12 +166,21 @@ def temporary_folder(prefix: str, where: str | None = None) -> Iterator[Path]:
         with contextlib.suppress(OSError), open(each, "r+b") as file:
             if _lock(file):
                 shutil.rmtree(each.parent)
-    made = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
+    made, lock = _make_alone(prefix, where)
     try:
-        with _open_alone(made / ".lock"):
+        with lock:
             yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _make_alone(prefix: str, where: str | None) -> tuple[Path, BinaryIO]:
+    """Make a folder with a locked file in it."""
+    while True:
+        made = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
+        # Another process may take it for abandoned and away, before its file is locked.
+        with contextlib.suppress(FileNotFoundError):
+            return made, _open_alone(made / ".lock")
 
 
 def names_in(folder: Path) -> set[str]:

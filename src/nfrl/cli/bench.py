@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -21,14 +22,16 @@ from nfrl.analysis.multimodality import DENSITIES, MODELS, compare, true_samples
 from nfrl.analysis.speed_collecting import collecting_speed
 from nfrl.analysis.speed_deploying import PRODUCTS, deploying_speed
 from nfrl.analysis.speed_exploring import exploring_speed
+from nfrl.analysis.speed_streaming import streaming_speed, write_random
 from nfrl.analysis.speed_training import sampling_milliseconds, training_speed
 from nfrl.errors import UserError, unknown_name
-from nfrl.files import write_atomically, write_json
+from nfrl.files import temporary_folder, write_atomically, write_json
 from nfrl.networks import count_parameters
 from nfrl.presets import Preset, family_of, find_preset
 from nfrl.progress import progress
 from nfrl.reports.flow_kinds import flow_kinds
 from nfrl.reports.modes import mode_samples
+from nfrl.reports.streaming import streaming
 from nfrl.reports.style import png
 from nfrl.reports.tables import update_readme
 from nfrl.runs.provenance import device, provenance
@@ -125,6 +128,28 @@ class DataOptions:
     """Episodes of the smaller of the two data sets that are made for a rate."""
     out: Path | None = None
     """A JSON file to write the figures to, with versions and device."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamOptions:
+    """Measure training on data that stay on the disk: its rate and memory, beside the device's.
+
+    Random data of cube-single's sizes (28 observed numbers, 5-d actions) are written, and trained
+    on by the command that a user gives.
+    """
+
+    rows: tuple[int, ...] = (1_000_000, 10_000_000)
+    """Transitions, a thousand a trajectory. The largest take 132 bytes each of the disk."""
+    agents: tuple[str, ...] = ("gcbc", "nf-gcbc")
+    """Which agents."""
+    preset: str = "laptop"
+    """Whose networks and batches: "paper" or "laptop"."""
+    steps: int = 2000
+    """Updates of each run."""
+    out: Path | None = None
+    """A JSON file to write the figures to, with versions and device."""
+    page: Path | None = None
+    """A Markdown file whose table, between <!-- results:streaming --> marks, is made anew."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -355,6 +380,37 @@ def bench_data(options: DataOptions) -> tuple[Table, dict[str, Any]]:
     return table, {"episodes": options.episodes, "datasets": figures}
 
 
+def bench_stream(options: StreamOptions) -> tuple[Table, dict[str, Any]]:
+    """Time training on the host's data and on the device's, and measure their memory."""
+    _check("agent", options.agents, agents_that(explores=False, rewards=False))
+    figures: dict[str, Any] = {}
+    jobs = len(options.rows) * len(options.agents) * 2
+    with (
+        temporary_folder("nfrl-stream-") as place,
+        progress("training", jobs, "runs") as update,
+    ):
+        for number, rows in enumerate(options.rows):
+            folder = place / str(number)
+            megabytes = write_random(folder, rows, OBSERVATION_DIM, ACTION_DIM)
+            for agent in options.agents:
+                sides = []
+                for stream in (False, True):
+                    words = (agent, "--preset", options.preset, "--steps", str(options.steps))
+                    runs = place / f"runs-{agent}-{number}-{stream}"
+                    sides.append(
+                        streaming_speed(
+                            folder, words, runs, rows=rows, megabytes=megabytes, stream=stream
+                        )
+                    )
+                    update(2 * number * len(options.agents) + len(sides))
+                figures.setdefault(agent, []).extend(map(dataclasses.asdict, sides))
+            shutil.rmtree(folder)
+    record = {"preset": options.preset, "steps": options.steps, "agents": figures}
+    if options.page is not None:
+        update_readme(options.page, [streaming(record)])
+    return streaming(record).rich(), record
+
+
 def bench_modes(options: ModesOptions) -> tuple[Table, dict[str, Any]]:
     """Hold agents against densities whose modes are known."""
     _check("agent", options.agents, MODELS)
@@ -415,6 +471,7 @@ _ACTIONS: dict[str, tuple[type, Callable[[Any], tuple[Table, dict[str, Any]]]]] 
     "deploy": (DeployOptions, bench_deploy),
     "explore": (ExploreOptions, bench_explore),
     "data": (DataOptions, bench_data),
+    "stream": (StreamOptions, bench_stream),
     "modes": (ModesOptions, bench_modes),
     "flows": (FlowsOptions, bench_flows),
 }

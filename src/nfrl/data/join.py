@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nfrl.data.errors import DataError
 from nfrl.data.formats import npy
+from nfrl.data.formats.ogbench import validation_path
 from nfrl.data.load import load
 from nfrl.errors import UserError
 from nfrl.files import make_folder, not_written, temporary_folder
@@ -28,7 +29,8 @@ def join(
     Args:
         out: The folder; it must not exist.
         uris: What :func:`nfrl.data.load.load` takes, in order. Each brings its validation data, or
-            has a part held out.
+            has a part held out. ``NAME-val.npz`` is passed over beside ``NAME.npz``, with which it
+            is read: OGBench's large sets are folders of such files.
         observation_keys: What makes an observation, where it is chosen.
         action_key: The name of the action, where it is chosen.
         tasks: Which of the data's tasks, where they are chosen.
@@ -43,6 +45,8 @@ def join(
     if os.path.lexists(out):
         raise DataError(f"{out} exists: take it away, or name another folder")
     make_folder(out.parent)
+    beside = {str(validation_path(uri)) for uri in uris}
+    uris = [uri for uri in uris if str(uri) not in beside]
     names = [str(uri) for uri in uris]
     with temporary_folder(f".{out.name}.joining-", str(out.parent)) as place:
         with (

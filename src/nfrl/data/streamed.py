@@ -4,11 +4,12 @@ The rows are those of the same data on the device, in the same order. So a sampl
 batches from both, to the bit.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
@@ -19,7 +20,11 @@ from nfrl.spec import Spec
 
 
 class HostRows(eqx.Module):
-    """Rows of an array of the host; ``rows[indices]`` fetches some, in a compiled function, too."""
+    """Rows of an array of the host; ``rows[indices]`` fetches some.
+
+    In a compiled function nothing can be fetched: there the indices are noted (:func:`asking`), or
+    what they stand for is there already (:func:`answering`).
+    """
 
     fetch: Callable[[Any], NDArray] = eqx.field(static=True)
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -29,8 +34,46 @@ class HostRows(eqx.Module):
         return self.shape[0]
 
     def __getitem__(self, rows: Int[Array, " *batch"]) -> Array:
-        found = jax.ShapeDtypeStruct((*jnp.shape(rows), *self.shape[1:]), self.dtype)
-        return jax.pure_callback(self.fetch, found, rows, vmap_method="expand_dims")
+        if _scope.asked is not None:
+            _scope.asked.append((self, jnp.asarray(rows)))
+            return jnp.zeros((*jnp.shape(rows), *self.shape[1:]), self.dtype)
+        if _scope.answers is not None:
+            return next(_scope.answers)
+        return jnp.asarray(self.fetch(rows))
+
+
+class _Scope(threading.local):
+    """What becomes of the rows that are wanted: one of them, in the thread that traces."""
+
+    asked: list[tuple[HostRows, Array]] | None = None
+    answers: Iterator[Array] | None = None
+
+
+_scope = _Scope()
+
+
+@contextlib.contextmanager
+def asking() -> Iterator[list[tuple[HostRows, Array]]]:
+    """Note which rows are wanted of which array, in order; zeros are given for them.
+
+    So what is drawn must not say what is drawn next: no sampler's is.
+    """
+    found: list[tuple[HostRows, Array]] = []
+    _scope.asked = found
+    try:
+        yield found
+    finally:
+        _scope.asked = None
+
+
+@contextlib.contextmanager
+def answering(rows: Sequence[Array] | None) -> Iterator[None]:
+    """Give what was fetched, in the same order; None where data are on the device."""
+    _scope.answers = None if rows is None else iter(rows)
+    try:
+        yield
+    finally:
+        _scope.answers = None
 
 
 class RowIndex(eqx.Module):

@@ -114,12 +114,15 @@ def describe(
     )
 
 
-def load_data(experiment: Experiment, data: Data | None = None) -> tuple[Dataset, Dataset]:
+def load_data(
+    experiment: Experiment, data: Data | None = None, *, on_device: bool = False
+) -> tuple[Dataset, Dataset]:
     """Put an experiment's data and its held-out data on the device, or leave them on the host.
 
     Args:
         experiment: Whose.
         data: The data, where :func:`read` gave them already; else they are read.
+        on_device: Whether they are put on the device even where the experiment streams them.
 
     Raises:
         UserError: A file is missing or damaged, or not the one the run was begun with.
@@ -136,7 +139,7 @@ def load_data(experiment: Experiment, data: Data | None = None) -> tuple[Dataset
         )
     if not data.matches(info.sha256):
         raise UserError(f"{info.path} is not the data this run was begun with: its sha256 differs")
-    return put(data, experiment.offline_training.stream)
+    return put(data, False if on_device else experiment.offline_training.stream)
 
 
 def _where(info: DatasetInfo) -> str:

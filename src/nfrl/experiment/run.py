@@ -195,7 +195,7 @@ def _run_online(
         _begin(experiment, experiment.seeds[i], folders[i], begin)
 
     run(offline, befores, workers=workers, show=show, trackers=trackers, begin=begin_both)
-    dataset, validation = load_data(experiment)
+    dataset, validation = load_data(experiment, on_device=True)
     for seed, folder, before in zip(experiment.seeds, folders, befores, strict=True):
         if finished_result(folder) is not None:
             continue

@@ -66,9 +66,14 @@ def room() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def place_of_seeds(mesh: Mesh | None) -> NamedSharding | None:
+    """Return where arrays lie that are stacked along the seeds; None for the only device."""
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec(SEEDS))
+
+
 def spread(stacked: Any, mesh: Mesh | None) -> Any:
     """Put the arrays that are stacked along the seeds on their devices."""
-    return stacked if mesh is None else _put(stacked, NamedSharding(mesh, PartitionSpec(SEEDS)))
+    return stacked if mesh is None else _put(stacked, place_of_seeds(mesh))
 
 
 def copied(tree: Any, mesh: Mesh | None) -> Any:
@@ -76,7 +81,7 @@ def copied(tree: Any, mesh: Mesh | None) -> Any:
     return tree if mesh is None else _put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def _put(tree: Any, where: NamedSharding) -> Any:
+def _put(tree: Any, where: NamedSharding | None) -> Any:
     return jax.tree.map(lambda x: jax.device_put(x, where) if eqx.is_array(x) else x, tree)
 
 

@@ -16,13 +16,21 @@ from jaxtyping import Array, PRNGKeyArray
 from nfrl.agents.parts.optimization import mean_metrics
 from nfrl.data.dataset import Dataset
 from nfrl.data.load import Data
-from nfrl.data.streamed import StreamedDataset
+from nfrl.data.streamed import StreamedDataset, answering
 from nfrl.errors import UserError
 from nfrl.interfaces.agent import Agent, AgentConfig
 from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
 from nfrl.spec import Spec
-from nfrl.training.devices import copied, mesh_of, over_seeds, room, share_out, spread
+from nfrl.training.devices import (
+    copied,
+    mesh_of,
+    over_seeds,
+    place_of_seeds,
+    room,
+    share_out,
+    spread,
+)
 from nfrl.training.loop import (
     FINITE_UPDATES,
     Line,
@@ -33,7 +41,7 @@ from nfrl.training.loop import (
     spans_of,
     statistics,
 )
-from nfrl.training.prefetch import Prefetch, on_host
+from nfrl.training.prefetch import Fetch, Prefetch
 from nfrl.training.seeds import restore, save, seed_keys, stack, take
 
 Evaluate = Callable[[int, Agent], dict[str, float]]
@@ -193,39 +201,43 @@ def compile_updates(
     dynamic, static = eqx.partition(agents, eqx.is_array)
     mesh = mesh_of(training.devices, len(jax.tree.leaves(dynamic)[0]), training.batch_size)
 
-    def updated(dynamic: Any, key: Array, steps: Array, batches: Any, data: Dataset | None) -> Any:
-        """Make the updates of some steps; their batches are drawn here, or given."""
+    def draw(agent: Agent, data: Dataset, key: Array, step: Array) -> Any:
+        return agent.draw(data, _batch_key(key, step), training.batch_size)
+
+    def updated(dynamic: Any, key: Array, steps: Array, rows: Any, data: Dataset) -> Any:
+        """Make the updates of some steps; ``rows``: what their batches ask of streamed data."""
 
         def update(dynamic: Any, given: tuple[Array, Any]) -> tuple[Any, dict[str, Array]]:
-            step, batch = given
+            step, rows = given
             agent = eqx.combine(dynamic, static)
-            if data is not None:
-                batch = agent.draw(data, _batch_key(key, step), training.batch_size)
+            with answering(rows):
+                batch = draw(agent, data, key, step)
             agent, metrics = agent.update(share_out(batch, mesh), _update_key(key, step))
             return eqx.filter(agent, eqx.is_array), metrics
 
-        return jax.lax.scan(update, dynamic, (steps, batches))
+        return jax.lax.scan(update, dynamic, (steps, rows))
 
-    def measured(dynamic: Any, each: dict[str, Array], batches: Any, data: Dataset | None) -> Any:
+    def measured(dynamic: Any, each: dict[str, Array], rows: Any, data: Dataset | None) -> Any:
         """Average the metrics of some updates, and score the agent that they led to."""
         metrics = mean_metrics(each)
         finite = jnp.isfinite(each["loss"]) & jnp.isfinite(each["grad_norm"])
         metrics[FINITE_UPDATES] = jnp.where(finite.all(), len(finite), jnp.argmin(finite))
-        if data is None and batches is None:
+        if data is None:
             return metrics
 
         def validate(given: tuple[Array, Any]) -> dict[str, Array]:
-            i, batch = given
+            i, rows = given
             agent = eqx.combine(dynamic, static)
-            if data is not None:
-                batch = agent.draw(data, _batch_key(jr.key(0), i), training.batch_size)
+            with answering(rows):
+                batch = draw(agent, data, jr.key(0), i)
             return agent.validate(share_out(batch, mesh), _update_key(jr.key(0), i))
 
-        scores = jax.lax.map(validate, (jnp.arange(training.validation_batches), batches))
+        scores = jax.lax.map(validate, (jnp.arange(training.validation_batches), rows))
         return metrics | {f"val_{name}": value for name, value in mean_metrics(scores).items()}
 
+    dataset, validation = copied(dataset, mesh), copied(validation, mesh)
     if isinstance(dataset, StreamedDataset):
-        return _streamed(static, dataset, training, validation, mesh, updated, measured)
+        return _streamed(static, dataset, training, validation, mesh, draw, updated, measured)
 
     @partial(jax.jit, static_argnames="count", donate_argnames="dynamic")
     def advance(
@@ -237,8 +249,6 @@ def compile_updates(
             return dynamic, measured(dynamic, each, None, held_out)
 
         return over_seeds(one, (dynamic, keys), (step, data, held_out), mesh)
-
-    dataset, validation = copied(dataset, mesh), copied(validation, mesh)
 
     def call(agents: Agent, keys: Array, step: int, count: int) -> tuple[Agent, dict[str, Array]]:
         dynamic = eqx.filter(agents, eqx.is_array)
@@ -256,60 +266,60 @@ def _streamed(
     training: OfflineTraining,
     validation: Dataset | None,
     mesh: Mesh | None,
+    draw: Callable[..., Any],
     updated: Callable[..., Any],
     measured: Callable[..., Any],
 ) -> Callable[[Agent, Array, int, int], tuple[Agent, dict[str, Array]]]:
-    """Compile updates as :func:`compile_updates` does, on batches that are drawn on the host.
+    """Compile updates as :func:`compile_updates` does, on rows that are fetched on the host.
 
     Args:
         static: The agents without their arrays: drawing needs none of them.
         dataset: What to learn from.
         training: Batch size.
-        validation: Held-out data, or None. Their batches are always the same, and drawn once.
+        validation: Held-out data, streamed, too; or None.
         mesh: Of several devices.
-        updated: Makes updates on given batches.
-        measured: Averages their metrics, and scores the agents on given batches.
+        draw: Draws a batch.
+        updated: Makes updates.
+        measured: Averages their metrics, and scores the agents.
     """
 
     @partial(jax.jit, donate_argnames="dynamic")
-    def advance(dynamic: Any, keys: Array, step: Array, batches: Any) -> Any:
-        def one(share: tuple[Any, Array, Any], step: Array) -> Any:
-            dynamic, key, batches = share
-            steps = step + jnp.arange(len(jax.tree.leaves(batches)[0]))
-            return updated(dynamic, key, steps, batches, None)
+    def advance(dynamic: Any, keys: Array, rows: Any, step: Array, data: Dataset) -> Any:
+        def one(share: tuple[Any, Array, Any], shared: tuple[Array, Dataset]) -> Any:
+            dynamic, key, rows = share
+            step, data = shared
+            return updated(dynamic, key, step + jnp.arange(len(rows[0])), rows, data)
 
-        return over_seeds(one, (dynamic, keys, batches), step, mesh)
+        return over_seeds(one, (dynamic, keys, rows), (step, data), mesh)
 
     @jax.jit
-    def measure(dynamic: Any, each: Any, batches: Any) -> Any:
-        def one(share: tuple[Any, Any], batches: Any) -> Any:
-            return measured(*share, batches, None)
+    def measure(dynamic: Any, each: Any, rows: Any, data: Dataset | None) -> Any:
+        def one(share: tuple[Any, Any], shared: Any) -> Any:
+            return measured(*share, *shared)
 
-        return over_seeds(one, (dynamic, each), batches, mesh)
+        return over_seeds(one, (dynamic, each), (rows, data), mesh)
 
-    def draw(data: Dataset, key: Array, step: Array) -> Any:
-        return static.draw(data, _batch_key(key, step), training.batch_size)
-
-    device = jax.devices()[0]
     held_out = None
     if validation is not None:
-        steps = jnp.arange(training.validation_batches)
-        drawn = on_host(jax.vmap(lambda i: draw(validation, jr.key(0), i)))(steps)
-        held_out = copied(jax.device_put(drawn, device), mesh)
+        # Its batches are always the same.
+        fetch = Fetch(partial(draw, static, validation))
+        fetched = fetch(jr.key(0)[None], jnp.arange(training.validation_batches))
+        held_out = copied(tuple(jnp.asarray(each[0]) for each in fetched), mesh)
     prefetch: list[Prefetch] = []
 
     def call(agents: Agent, keys: Array, step: int, count: int) -> tuple[Agent, dict[str, Array]]:
         dynamic = eqx.filter(agents, eqx.is_array)
         if not prefetch:
-            place = partial(spread, mesh=mesh) if mesh else partial(jax.device_put, device=device)
-            of = partial(draw, dataset)
-            prefetch.append(Prefetch(of, keys, training.steps, training.log_every, place))
+            of, span = partial(draw, static, dataset), training.log_every
+            place = place_of_seeds(mesh)
+            prefetch.append(Prefetch(of, keys, training.steps, span, place))
         parts = []
-        for begin, batches in prefetch[0].blocks(step, step + count):
-            dynamic, each = advance(dynamic, spread(keys, mesh), jnp.asarray(begin), batches)
+        for begin, rows in prefetch[0].blocks(step, step + count):
+            first = jnp.asarray(begin)
+            dynamic, each = advance(dynamic, spread(keys, mesh), rows, first, dataset)
             parts.append(each)
         each = jax.tree.map(lambda *part: jnp.concatenate(part, axis=1), *parts)
-        return eqx.combine(dynamic, static), measure(dynamic, each, held_out)
+        return eqx.combine(dynamic, static), measure(dynamic, each, held_out, validation)
 
     return call
 

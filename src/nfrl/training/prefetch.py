@@ -1,7 +1,7 @@
-"""Batches of streamed data, drawn on the host while the device trains on those before.
+"""Rows of streamed data, fetched on the host while the device trains on those before.
 
-A batch depends on the seed and the step alone. So it does not matter in what blocks they are drawn,
-nor where a run was interrupted.
+A batch depends on the seed and the step alone. So it does not matter in what blocks they are
+fetched, nor where a run was interrupted.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,32 +10,63 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Sharding
 from jaxtyping import Array
 
+from nfrl.data.streamed import HostRows, asking
+
 BLOCK_BYTES = 64_000_000
-"""Of the batches that are drawn at once. So many are trained on, and so many wait."""
+"""Of the rows that are fetched at once. So many are trained on, and so many wait."""
 
 
-def on_host(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile what draws batches; it runs on the host's processor, whatever device there is."""
-    compiled, cpu = jax.jit(draw), jax.local_devices(backend="cpu")[0]
+class Fetch:
+    """Fetches the rows of many batches at once.
 
-    def drawn(*arguments: Array) -> Any:
-        with jax.default_device(cpu):
-            return compiled(*(jax.device_put(each, cpu) for each in arguments))
+    Args:
+        draw: Draws the batch of (a seed's key, a step): a pure function, of streamed data.
+    """
 
-    return drawn
+    def __init__(self, draw: Callable[[Array, Array], Any]):
+        self._arrays: list[HostRows] = []
+        self._cpu = jax.local_devices(backend="cpu")[0]
+
+        def wanted(key: Array, step: Array) -> tuple[Array, ...]:
+            with asking() as asked:
+                draw(key, step)
+            self._arrays = [array for array, _ in asked]
+            return tuple(rows for _, rows in asked)
+
+        over_steps = jax.vmap(wanted, in_axes=(None, 0))
+        self._rows = jax.jit(jax.vmap(over_steps, in_axes=(0, None)))
+        self._one = wanted
+
+    def __call__(self, keys: Array, steps: Array) -> tuple[np.ndarray, ...]:
+        """Return what each batch asks for, in order: (seeds, steps, ...) each."""
+        # Whatever device there is: the rows lie here.
+        with jax.default_device(self._cpu):
+            rows = self._rows(*(jax.device_put(each, self._cpu) for each in (keys, steps)))
+        return tuple(array.fetch(each) for array, each in zip(self._arrays, rows, strict=True))
+
+    def bytes_of(self, key: Array) -> int:
+        """Return how many bytes a batch asks for."""
+        rows = jax.eval_shape(self._one, key, jnp.asarray(0))
+        sizes = [
+            each.size * int(np.prod(array.shape[1:])) * array.dtype.itemsize
+            for array, each in zip(self._arrays, rows, strict=True)
+        ]
+        return sum(sizes)
 
 
 class Prefetch:
-    """The batches of a run, block by block.
+    """The rows of a run's batches, block by block.
 
     Args:
-        draw: The batch of (a seed's key, a step): a pure function.
+        draw: As :class:`Fetch` takes it.
         keys: Of the seeds.
         steps: Steps of the run.
         span: No block reaches over a multiple of so many steps.
-        place: Puts a block where it is trained on.
+        place: Where a block is trained on; None for the only device.
     """
 
     def __init__(
@@ -44,20 +75,18 @@ class Prefetch:
         keys: Array,
         steps: int,
         span: int,
-        place: Callable[[Any], Any] = lambda block: block,
+        place: Sharding | None = None,
     ):
+        self._fetch, self._keys = Fetch(draw), keys
         self._steps, self._span, self._place = steps, span, place
-        self._keys = keys
-        one = jax.eval_shape(draw, keys[0], jnp.asarray(0))
-        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
-        self.block = max(1, min(span, BLOCK_BYTES // max(len(keys) * size, 1)))
-        self._draw = on_host(jax.vmap(jax.vmap(draw, in_axes=(None, 0)), in_axes=(0, None)))
+        size = len(keys) * self._fetch.bytes_of(keys[0])
+        self.block = max(1, min(span, BLOCK_BYTES // max(size, 1)))
         # A thread of this pool does not outlive the interpreter, and one block waits at a time.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="nfrl-prefetch")
         self._coming: tuple[int, int, Future[Any]] | None = None
 
     def blocks(self, begin: int, end: int) -> Iterator[tuple[int, Any]]:
-        """Yield the blocks of steps: (first step, batches (seeds, steps, ...))."""
+        """Yield the blocks of steps: (first step, what their batches ask for)."""
         while begin < end:
             until = min(self._end(begin), end)
             yield begin, self._take(begin, until)
@@ -77,8 +106,8 @@ class Prefetch:
         return block
 
     def _begin(self, begin: int, end: int) -> tuple[int, int, Future[Any]]:
-        return begin, end, self._worker.submit(self._drawn, begin, end)
+        return begin, end, self._worker.submit(self._fetched, begin, end)
 
-    def _drawn(self, begin: int, end: int) -> Any:
-        block = self._draw(self._keys, jnp.arange(begin, end))
-        return jax.block_until_ready(self._place(block))
+    def _fetched(self, begin: int, end: int) -> Any:
+        block = self._fetch(self._keys, jnp.arange(begin, end))
+        return jax.block_until_ready(jax.device_put(block, self._place))
