@@ -448,6 +448,17 @@ def test_a_checkpoint_cut_short_is_named(left, saved, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("place", [1, 300, 700])
+def test_a_checkpoint_with_a_flipped_bit_is_named(place, saved, tmp_path):
+    agent, path = saved
+    spoiled = tmp_path / path.name
+    data = bytearray(path.read_bytes())
+    data[-place] ^= 4  # among the weights, which stand last
+    spoiled.write_bytes(data)
+    with pytest.raises(UserError, match=f"{path.name}: damaged: array .* is not what was written"):
+        checkpoints.load(spoiled, agent)
+
+
 def test_what_does_not_fit_is_named(saved, tmp_path):
     _, path = saved
     wider = GCBCConfig(hidden=(17,)).build(jr.key(0), SPEC, 10)

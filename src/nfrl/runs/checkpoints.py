@@ -1,6 +1,8 @@
 """Checkpoints: an agent's arrays in a safetensors file, which holds numbers and no code."""
 
 import functools
+import hashlib
+import json
 import os
 import re
 import types
@@ -20,6 +22,8 @@ from nfrl.reading import check_file, one_line
 
 Tree = TypeVar("Tree")
 
+ABOUT = "nfrl"
+"""The entry of a file's header that holds the step, and a digest of each array."""
 NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
@@ -40,8 +44,10 @@ def save(path: Path, tree: object, *, step: int) -> None:
 
 def to_bytes(tree: object, *, step: int) -> bytes:
     """Return what :func:`save` writes; equal trees have equal bytes."""
+    arrays = _arrays(tree)
+    about = {"step": step, "digests": {name: _digest(array) for name, array in arrays.items()}}
     # One entry: safetensors writes several in any order.
-    return numpy.save(_arrays(tree), metadata={"step": str(step)})
+    return numpy.save(arrays, metadata={ABOUT: json.dumps(about)})
 
 
 def save_only(folder: Path, tree: object, *, step: int) -> None:
@@ -129,11 +135,14 @@ def load(path: Path, like: Tree, *, cure: str = "delete it to go on from the one
             if missing:
                 raise UserError(f"{path}: no array {missing[0]!r}: the checkpoint of another agent")
             arrays = [file.get_tensor(name) for name, _ in wanted]
+            digests = _digests(file.metadata() or {})
     except UserError:
         raise
     except Exception as error:  # The library raises what it likes at what nothing ever wrote.
         raise UserError(f"{path}: not a whole checkpoint ({one_line(error)}); {cure}") from error
     for i, ((name, leaf), array) in enumerate(zip(wanted, arrays, strict=True)):
+        if digests.get(name) not in (None, _digest(array)):
+            raise UserError(f"{path}: damaged: array {name!r} is not what was written; {cure}")
         if array.dtype == np.float16 and leaf.dtype == np.float32:
             array = arrays[i] = array.astype(np.float32)  # stored in half precision
         if array.shape != leaf.shape or array.dtype != leaf.dtype:
@@ -154,6 +163,18 @@ def steps_in(folder: Path) -> dict[int, Path]:
 def path_of(folder: Path, step: int) -> Path:
     """Return the path of a folder's checkpoint at a step."""
     return folder / f"step-{step:08d}.safetensors"
+
+
+def _digest(array: np.ndarray) -> str:
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)  # also of bfloat16
+    return hashlib.blake2b(content.data, digest_size=8).hexdigest()
+
+
+def _digests(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return each array's digest; none of a file of before there were any."""
+    if ABOUT not in metadata:
+        return {}
+    return dict(json.loads(metadata[ABOUT])["digests"])
 
 
 def _is_array(leaf: object) -> bool:

@@ -22,7 +22,7 @@ def add(run: RunFolder, world: World, picture: Mapping[str, np.ndarray]) -> None
         world: Where.
         picture: What the world's ``snapshot`` returned, and ``steps`` and ``successes``.
     """
-    before = _read(run)
+    before = run.read_maze()
     arrays = {
         name: np.concatenate([*([before[name]] if before else []), value[None]])
         for name, value in picture.items()
@@ -32,7 +32,7 @@ def add(run: RunFolder, world: World, picture: Mapping[str, np.ndarray]) -> None
 
 def truncate(run: RunFolder, world: World, step: int) -> None:
     """Drop the snapshots after a step."""
-    arrays = _read(run)
+    arrays = run.read_maze()
     if not arrays or (arrays["steps"] <= step).all():
         return
     if step == 0:
@@ -40,13 +40,6 @@ def truncate(run: RunFolder, world: World, step: int) -> None:
         return
     kept, once = arrays["steps"] <= step, world.frame()
     _write(run, {name: v if name in once else v[kept] for name, v in arrays.items()})
-
-
-def _read(run: RunFolder) -> dict[str, np.ndarray]:
-    if not run.maze_file.is_file():
-        return {}
-    with np.load(run.maze_file, allow_pickle=False) as file:
-        return dict(file)
 
 
 def _write(run: RunFolder, arrays: Mapping[str, Any]) -> None:
