@@ -162,8 +162,8 @@ def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refuse
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("data", "mak"), "make or check"),
-        (("bench", "trian"), "train, sample, deploy, explore, data, modes or flows"),
+        (("data", "mak"), "make, check or join"),
+        (("bench", "trian"), "train, sample, deploy, explore, data, stream, modes or flows"),
         (("bench", "sample", "--batches", "0"), "1 or more"),
         (("bench", "data", "--datasets", "antmaze-large-v0"), "antmaze-large-navigate-v0"),
         (("bench", "data", "--workers", "0"), "at least 1"),

@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> None:
     check_workers(options.workers)
     check_variant(options.variant)
     folder = RunFolder(options.run.resolve())
-    experiment = Experiment.from_json(folder.read_config())
+    experiment = Experiment.of(folder)
     if experiment.explores:
         raise UserError(
             f"{folder.path} explored a maze, and was evaluated as it did: see its metrics.jsonl "

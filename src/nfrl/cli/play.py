@@ -107,7 +107,7 @@ def _task(options: PlayOptions, policy: Policy, known: bool) -> Task:
         return find_task(options.what)
     folder = RunFolder(Path(options.what).expanduser())
     if folder.is_begun:
-        task = Experiment.from_json(folder.read_config()).task
+        task = Experiment.of(folder).task
         if task.environment is not None:
             return task
     record = folder.path / zoo.RECORD

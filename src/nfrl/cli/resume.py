@@ -39,10 +39,10 @@ def run(arguments: Sequence[str]) -> None:
     check_workers(options.workers)
     check_trackers(options.track or ())
     run = RunFolder(options.run.resolve())
-    experiment = Experiment.from_json(run.read_config())
+    experiment = Experiment.of(run)
     folders = _siblings(run, experiment.seeds)
     for folder in folders:
-        if folder.is_begun and Experiment.from_json(folder.read_config()) != experiment:
+        if folder.is_begun and Experiment.of(folder) != experiment:
             raise UserError(f"{folder.path} and {options.run} did not train together")
     if options.data is not None:
         experiment = with_data(experiment, options.data)

@@ -226,7 +226,7 @@ def train(
             print(f"{data.uri}: {note}")
     folders = experiment.run_folders(options.runs)
     for folder in folders:
-        if folder.is_begun and Experiment.from_json(folder.read_config()) != experiment:
+        if folder.is_begun and Experiment.of(folder) != experiment:
             raise UserError(
                 f"{folder.path} holds a run with other values; give this one a --variant name or "
                 "another --runs folder"

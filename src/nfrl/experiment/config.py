@@ -13,6 +13,7 @@ from nfrl.agents import configs
 from nfrl.errors import UserError
 from nfrl.interfaces.agent import AgentConfig
 from nfrl.presets import Training, beyond_paper
+from nfrl.reading import one_line
 from nfrl.runs.folder import RunFolder
 from nfrl.runs.provenance import provenance
 from nfrl.spec import Spec
@@ -155,6 +156,19 @@ class Experiment:
         }
 
     @classmethod
+    def of(cls, folder: RunFolder) -> "Experiment":
+        """Read what a run is of.
+
+        Raises:
+            UserError: See :meth:`from_json`; the message names the file.
+        """
+        config = folder.read_config()
+        try:
+            return cls.from_json(config)
+        except UserError as error:
+            raise UserError(f"{folder.config_file}: {error}") from error
+
+    @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> "Experiment":
         """Read config.json back, also one of before it had a schema.
 
@@ -164,8 +178,7 @@ class Experiment:
         schema = config.get("schema", 0)
         if schema not in (0, SCHEMA):
             raise UserError(
-                f"config.json was made by a newer nfrl: schema {schema}; this one reads up to "
-                f"{SCHEMA}"
+                f"this was made by a newer nfrl: schema {schema}; this one reads up to {SCHEMA}"
             )
         if schema == 0:
             config = _upgraded(config)
@@ -190,7 +203,7 @@ class Experiment:
             )
         except (KeyError, TypeError, ValueError, cattrs.BaseValidationError) as error:
             raise UserError(
-                f"config.json does not describe a run of this version: {error!r}"
+                f"this does not describe a run of this version: {one_line(repr(error))}"
             ) from error
 
 

@@ -71,7 +71,7 @@ def load_policy(
             raise UserError(f"{path} is a saved policy: it has no steps to choose from")
         return saving.load(path, seed=seed)
     folder = RunFolder(path)
-    experiment = Experiment.from_json(folder.read_config())
+    experiment = Experiment.of(folder)
     if experiment.explores:
         raise UserError(
             f"{folder.path} explored a maze: its agent is not made for other simulators"

@@ -229,7 +229,7 @@ def _refuse_other_values(offline: Experiment, folder: RunFolder) -> None:
     """Refuse to go on from a run of other values; a finished one may have had more seeds."""
     if not folder.is_begun:
         return
-    found = Experiment.from_json(folder.read_config())
+    found = Experiment.of(folder)
     free = ["episodes", "curve_episodes"] + ["seeds"] * (finished_result(folder) is not None)
     if dataclasses.replace(found, **{name: getattr(offline, name) for name in free}) != offline:
         raise UserError(

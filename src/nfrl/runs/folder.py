@@ -60,6 +60,11 @@ class RunFolder:
         return self.path / "policy_samples.npz"
 
     @property
+    def config_file(self) -> Path:
+        """What was asked for."""
+        return self.path / "config.json"
+
+    @property
     def maze_file(self) -> Path:
         """What was seen of a maze, and the agent's densities over it (.npz)."""
         return self.path / "maze.npz"
@@ -77,7 +82,7 @@ class RunFolder:
     @property
     def is_begun(self) -> bool:
         """Whether the folder holds a run."""
-        return (self.path / "config.json").is_file()
+        return self.config_file.is_file()
 
     def held(self) -> AbstractContextManager[None]:
         """Keep the folder for this process alone, so that no other trains in it.
@@ -97,7 +102,7 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.json, making the folder."""
-        write_json(self.path / "config.json", config)
+        write_json(self.config_file, config)
 
     def read_result(self) -> Record | None:
         """Read the record in result.json; None while the run has none.
