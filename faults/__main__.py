@@ -59,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for case in importlib.import_module(f"faults.{part}").cases(options.seed)
             if (case.short or not options.short) and options.only in f"{case.kind} {case.name}"
         ]
+        places = {(part, case.kind, case.name): i for i, (part, case) in enumerate(cases)}
+        # What may take longest begins first, so that no processor waits for it at the end.
+        cases.sort(key=lambda each: -each[1].seconds)
         begun = time.monotonic()
         outcomes = []
         for outcome in _work(cases, Path(root), options.jobs):
@@ -72,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sep="\n",
             )
         seconds = time.monotonic() - begun
+    outcomes.sort(key=lambda each: places[each.part, each.kind, each.name])
     print(_table(outcomes).markdown())
     failed = [each for each in outcomes if not each.passed]
     print(f"{len(outcomes)} cases, {len(failed)} failed, {seconds:.0f} s")
