@@ -37,7 +37,7 @@ _PRIVATE_BELOW = 0x4000 | 0x40000  # of mount: MS_REC, MS_PRIVATE
 
 
 def _run() -> list[str]:
-    words = training_words("gcbc", point_data())
+    words = training_words(point_data())
     return [*words, "--record", "runs/records.jsonl", "--runs", "runs"]
 
 
@@ -46,7 +46,7 @@ def _evaluate() -> list[str]:
 
 
 def _tracked() -> list[str]:
-    return [*training_words("gcbc", point_data()), "--runs", "runs", "--track", "tensorboard"]
+    return [*training_words(point_data()), "--runs", "runs", "--track", "tensorboard"]
 
 
 def _make_data() -> list[str]:

@@ -71,12 +71,12 @@ class Job:
 
 
 def _training() -> list[str]:
-    words = training_words("nf-gcbc", point_data(), steps=1500, checkpoint=100)
+    words = training_words(point_data(), steps=4000, checkpoint=100)
     return [*words, "--seeds", "0", "1", "--runs", "runs"]
 
 
 def _evaluating() -> list[str]:
-    words = training_words("gcbc", point_data())
+    words = training_words(point_data())
     return [*words, "--episodes", "4", "--workers", "2", "--runs", "runs"]
 
 
@@ -86,7 +86,7 @@ def _data() -> list[str]:
 
 
 def _suite() -> list[str]:
-    line = " ".join(training_words("gcbc", point_data(), steps=200)[1:])
+    line = " ".join(training_words(point_data(), steps=200)[1:])
     Path("suite.txt").write_text(f"{line} --seeds 0\n{line} --seeds 1\n")
     record = ("--record", "runs/records.jsonl")
     return ["suite", "run", "suite.txt", "--jobs", "2", "--runs", "runs", *record]
@@ -107,18 +107,17 @@ def _exploring() -> list[str]:
         **{"batch-size": 8, "buffer-steps": 400, "prefill": 20, "candidates": 4, "log-every": 2},
         **{"checkpoint-every": 2, "evaluation-episodes": 1},
     }
-    sizes = {"blocks": 1, "channels": 4, "encoder": 4, "actor-hidden": 4}
+    sizes = {"encoder": 4, "representation-dim": 4, "actor-hidden": 4}
     words = [f"--training.{name}={value}" for name, value in values.items()]
     words += [f"--agent.{name}={value}" for name, value in sizes.items()]
-    return ["train", "nf-ugs", "point-u-maze", *words, "--runs", "runs"]
+    return ["train", "crl-uniform", "point-u-maze", *words, "--runs", "runs"]
 
 
 SEED = f"runs/{POINT}/gcbc-laptop/seed-0"
-_FLOW = f"runs/{POINT}/nf-gcbc-laptop/seed-0"
 _ONLINE = (f"runs/{ONLINE}/fql-laptop/seed-0", f"runs/{ONLINE}/fql-laptop-online/seed-0")
-TRAINING = Job("training", _training, runs=(_FLOW,))
+TRAINING = Job("training", _training, runs=(SEED,))
 EVALUATING = Job("evaluating", _evaluating, runs=(SEED,))
 DATA = Job("making data", _data)
 SUITE = Job("a suite", _suite)
 GOING_ONLINE = Job("going on online", _online, runs=_ONLINE)
-EXPLORING = Job("exploring", _exploring, runs=("runs/point-u-maze/nf-ugs-laptop/seed-0",))
+EXPLORING = Job("exploring", _exploring, runs=("runs/point-u-maze/crl-uniform-laptop/seed-0",))

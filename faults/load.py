@@ -176,7 +176,7 @@ def _a_suite_that_fails(seed: int, folder: Path) -> str:
     """A suite whose runs die is given again until all are done: each is recorded once."""
     from nfrl.runs.records import load_records
 
-    line = " ".join(training_words("gcbc", point_data())[1:])
+    line = " ".join(training_words(point_data())[1:])
     Path("suite.txt").write_text("".join(f"{line} --seeds {i}\n" for i in range(RUNS)))
     words = ("suite", "run", "suite.txt", "--runs", "runs", "--record", "records.jsonl")
     failed = []

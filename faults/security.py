@@ -226,7 +226,7 @@ def _pickled(folder: Path) -> str:
 
 def _secrets_of_a_run(folder: Path) -> str:
     os.environ |= dict.fromkeys(SECRETS, SECRET)
-    words = [*training_words("gcbc", point_data()), "--runs", "runs"]
+    words = [*training_words(point_data()), "--runs", "runs"]
     nfrl(*words, "--track", "tensorboard", "mlflow", "--record", "records.jsonl").succeeded()
     (run,) = [str(each.parent) for each in Path("runs").rglob("config.json")]
     nfrl("export", run, "--to", "numpy").succeeded()
@@ -253,7 +253,7 @@ class Leaking:
 
 def _secrets_of_an_error(folder: Path) -> str:
     os.environ["WANDB_API_KEY"] = SECRET
-    words = [*training_words("gcbc", point_data()), "--runs", "runs"]
+    words = [*training_words(point_data()), "--runs", "runs"]
     answer = nfrl(*words, "--track", "faults.security:Leaking").succeeded()
     assert "no such key" in answer.text, answer.text
     assert SECRET not in answer.text

@@ -62,20 +62,16 @@ def trained_run() -> Path:
     data = point_data()
 
     def make(folder: Path) -> None:
-        nfrl(*training_words("gcbc", data), "--runs", "runs").succeeded()
+        nfrl(*training_words(data), "--runs", "runs").succeeded()
 
     return shared("trained", make) / "runs" / POINT / "gcbc-laptop" / "seed-0"
 
 
-def training_words(agent: str, data: Path, steps: int = 20, checkpoint: int = 10) -> list[str]:
+def training_words(data: Path, steps: int = 20, checkpoint: int = 10) -> list[str]:
     """Return the words that train a tiny agent on a point maze without evaluation."""
-    sizes = {
-        "gcbc": ("--agent.hidden", "16"),
-        "nf-gcbc": ("--agent.blocks", "1", "--agent.channels", "8", "--agent.encoder", "16"),
-    }
     return [
-        *("train", agent, POINT, "--dataset", str(data), "--episodes", "0", *sizes[agent]),
-        *("--steps", str(steps), "--training.log-every", "10"),
+        *("train", "gcbc", POINT, "--dataset", str(data), "--episodes", "0"),
+        *("--agent.hidden", "16", "--steps", str(steps), "--training.log-every", "10"),
         *("--training.checkpoint-every", str(checkpoint)),
         *("--training.batch-size", "16", "--training.validation-batches", "1"),
     ]
