@@ -11,8 +11,9 @@ from nfrl.agents.gcbc import GCBCConfig
 from nfrl.errors import UserError
 from nfrl.runs.folder import RunFolder
 from nfrl.training.devices import BATCH, SEEDS, mesh_of
-from nfrl.training.offline import OfflineTraining, compile_updates, train
+from nfrl.training.offline import OfflineTraining, train
 from nfrl.training.seeds import stack
+from nfrl.training.updates import compile_updates
 
 DATA = random_trajectories((30,) * 10, rewards=False)
 AGENT = GCBCConfig(hidden=(16,))

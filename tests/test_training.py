@@ -30,11 +30,10 @@ from nfrl.flows import RealNVPConfig
 from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
 from nfrl.spec import Spec
-from nfrl.training import offline
+from nfrl.training import updates
 from nfrl.training.loop import FINITE_UPDATES, NonFiniteLossError
 from nfrl.training.offline import (
     OfflineTraining,
-    compile_updates,
     load_agent,
     train,
 )
@@ -200,7 +199,9 @@ def test_a_compiled_chunk_is_a_plain_loop_of_updates(agent, data, held_out):
         single, values = plain_update(single, data, keys[0], jnp.asarray(step), TRAINING)
         each.append(values)
     means = jax.tree.map(lambda *leaves: np.mean(leaves), *each)
-    stacked, values = compile_updates(stacked, data, TRAINING, held_out)(stacked, keys, 10, 5)
+    stacked, values = updates.compile_updates(stacked, data, TRAINING, held_out)(
+        stacked, keys, 10, 5
+    )
     assert values[FINITE_UPDATES][0] == 5
     for name, mean in means.items():
         np.testing.assert_allclose(values[name][0], mean, rtol=1e-4, err_msg=name)
@@ -211,7 +212,7 @@ def test_a_compiled_chunk_is_a_plain_loop_of_updates(agent, data, held_out):
 
 def test_no_key_is_used_twice():
     init, updates = seed_keys((0, 1))
-    step_keys = [make(key, step) for make in (offline._batch_key, offline._update_key)
+    step_keys = [make(key, step) for make in (updates.batch_key, updates.update_key)
                  for key in updates for step in range(3)]  # fmt: skip
     rows = {tuple(np.asarray(jr.key_data(key)).tolist()) for key in (*init, *updates, *step_keys)}
     assert len(rows) == 2 + 2 + 12

@@ -19,7 +19,8 @@ from nfrl.data.samplers import ChunkBatch, GoalBatch, Transitions
 from nfrl.interfaces.agent import Agent, AgentConfig
 from nfrl.networks import count_parameters
 from nfrl.spec import Spec
-from nfrl.training.offline import OfflineTraining, compile_updates
+from nfrl.training.offline import OfflineTraining
+from nfrl.training.updates import compile_updates
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,8 +71,9 @@ class Agent(Protocol):
     def draw(self, dataset: Dataset, key: PRNGKeyArray, batch_size: int) -> Any:
         """Draw the batch that an update takes: a named tuple from :mod:`nfrl.data.samplers`.
 
-        It depends on the data, the key and the agent's configuration, never on its weights: batches
-        of streamed data are drawn before the updates that come before them.
+        Which rows it takes depends on the key, the trajectories' ends and the agent's
+        configuration alone, never on weights or on other rows: those of streamed data are fetched
+        before the updates that come before them.
         """
         ...
 
