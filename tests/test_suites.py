@@ -203,7 +203,8 @@ def test_lanes_share_the_cores(tmp_path):
 
 
 def test_where_there_is_no_posix_a_command_is_started_as_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "os", SimpleNamespace(name="nt"))  # no affinity, no SIGINT to others
+    # No affinity, no SIGINT to others.
+    monkeypatch.setattr(local, "os", SimpleNamespace(name="nt", getpid=os.getpid))
     assert local.share_cores(2) == [{0}, {0}]
     assert local._words(["nfrl", "train"], {0}) == ["nfrl", "train"]
     logs = [tmp_path / "short.log", tmp_path / "long.log"]

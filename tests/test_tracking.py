@@ -463,7 +463,7 @@ def stubs(monkeypatch):
         monkeypatch.setattr(running, name, getattr(Stubs(), name))
     for name in ("_sample", "load_trained"):
         monkeypatch.setattr(running, name, lambda *rest: None)
-    monkeypatch.setattr(running, "load_data", lambda *rest: (None, None))
+    monkeypatch.setattr(running, "load_data", lambda *rest, **how: (None, None))
     monkeypatch.setattr("nfrl.environments.rewarded.RewardedEnvironment", lambda *rest: None)
 
 

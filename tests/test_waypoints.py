@@ -161,7 +161,7 @@ def test_a_saved_agent_has_the_shape_of_one_that_is_built_anew(data):
 
 def test_it_goes_round_the_wall(data):
     """Trained for seconds, it plans along the U and moves as it plans."""
-    agent = SMALL.build(jr.key(0), SPEC, 600, data)
+    agent = SMALL.build(jr.key(0), SPEC, 1500, data)
     dynamic, static = eqx.partition(agent, eqx.is_array)
 
     @jax.jit
@@ -174,7 +174,7 @@ def test_it_goes_round_the_wall(data):
 
         return jax.lax.scan(step, dynamic, keys)
 
-    dynamic, _ = train(dynamic, jr.split(jr.key(1), 600))
+    dynamic, _ = train(dynamic, jr.split(jr.key(1), 1500))
     agent = eqx.combine(dynamic, static)
     goal = jnp.array([0.0, 1.0, 0.0, 0.0])
 
@@ -187,7 +187,7 @@ def test_it_goes_round_the_wall(data):
 
         return jax.lax.scan(step, jnp.zeros(2), jr.split(key, 120))[1]
 
-    paths = jax.vmap(play)(jr.split(jr.key(2), 8))
+    paths = jax.vmap(play)(jr.split(jr.key(2), 64))
     arrived = (jnp.linalg.norm(paths - goal[:2], axis=-1).min(1) < 0.3).mean()
     assert arrived >= 0.75
     assert paths[..., 0].max() > 2.5  # by the way round
