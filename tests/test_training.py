@@ -30,7 +30,6 @@ from nfrl.flows import RealNVPConfig
 from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
 from nfrl.spec import Spec
-from nfrl.training import updates
 from nfrl.training.loop import FINITE_UPDATES, NonFiniteLossError
 from nfrl.training.offline import (
     OfflineTraining,
@@ -38,6 +37,7 @@ from nfrl.training.offline import (
     train,
 )
 from nfrl.training.seeds import latest_step, seed_keys, take
+from nfrl.training.updates import batch_key, compile_updates, update_key
 
 SPEC = Spec.vectors(2, 2)
 MAZE = "pointmaze-medium-navigate-v0"
@@ -199,9 +199,7 @@ def test_a_compiled_chunk_is_a_plain_loop_of_updates(agent, data, held_out):
         single, values = plain_update(single, data, keys[0], jnp.asarray(step), TRAINING)
         each.append(values)
     means = jax.tree.map(lambda *leaves: np.mean(leaves), *each)
-    stacked, values = updates.compile_updates(stacked, data, TRAINING, held_out)(
-        stacked, keys, 10, 5
-    )
+    stacked, values = compile_updates(stacked, data, TRAINING, held_out)(stacked, keys, 10, 5)
     assert values[FINITE_UPDATES][0] == 5
     for name, mean in means.items():
         np.testing.assert_allclose(values[name][0], mean, rtol=1e-4, err_msg=name)
@@ -212,7 +210,7 @@ def test_a_compiled_chunk_is_a_plain_loop_of_updates(agent, data, held_out):
 
 def test_no_key_is_used_twice():
     init, updates = seed_keys((0, 1))
-    step_keys = [make(key, step) for make in (updates.batch_key, updates.update_key)
+    step_keys = [make(key, step) for make in (batch_key, update_key)
                  for key in updates for step in range(3)]  # fmt: skip
     rows = {tuple(np.asarray(jr.key_data(key)).tolist()) for key in (*init, *updates, *step_keys)}
     assert len(rows) == 2 + 2 + 12
