@@ -384,7 +384,7 @@ def bench_stream(options: StreamOptions) -> tuple[Table, dict[str, Any]]:
     """Time training on the host's data and on the device's, and measure their memory."""
     _check("agent", options.agents, agents_that(explores=False, rewards=False))
     figures: dict[str, Any] = {}
-    jobs = len(options.rows) * len(options.agents) * 2
+    jobs, done = len(options.rows) * len(options.agents) * 2, 0
     with (
         temporary_folder("nfrl-stream-") as place,
         progress("training", jobs, "runs") as update,
@@ -402,7 +402,8 @@ def bench_stream(options: StreamOptions) -> tuple[Table, dict[str, Any]]:
                             folder, words, runs, rows=rows, megabytes=megabytes, stream=stream
                         )
                     )
-                    update(2 * number * len(options.agents) + len(sides))
+                    done += 1
+                    update(done)
                 figures.setdefault(agent, []).extend(map(dataclasses.asdict, sides))
             shutil.rmtree(folder)
     record = {"preset": options.preset, "steps": options.steps, "agents": figures}

@@ -15,7 +15,7 @@ from nfrl.spec import VECTOR, ArraySpec, Spec
 if TYPE_CHECKING:
     from nfrl.data.dataset import Dataset
 
-EXCERPT_BYTES = 512_000_000
+EXCERPT_BYTES = 64_000_000
 """What an agent is built with, of data that are streamed: about so much, in whole trajectories."""
 FINAL_ROWS = ("actions", "rewards", "masks")
 
