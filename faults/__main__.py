@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -27,6 +28,8 @@ from nfrl.reports.table import Cell, Table
 from nfrl.reports.tables import update_readme
 from nfrl.runs.provenance import provenance
 
+# Of a case: its folder has another name each time.
+_OWN_PLACE = re.compile(r"(/[^\s'\":]*)?/nfrl-faults-\w+/\d+/(place/)?")
 PARTS = ("kills", "disks", "inputs", "security", "load", "numbers")
 # What commands import, once and before any fork.
 _COMMANDS = ("train", "resume", "eval", "data", "export", "push", "report", "suite", "finishing")
@@ -203,7 +206,7 @@ def _write(
         cases = []
         for each in outcomes:
             case = dataclasses.asdict(each)
-            said = each.said.replace(tempfile.gettempdir(), "")
+            said = _OWN_PLACE.sub("", each.said)
             case["said"] = said[:300] if each.passed else said[-1500:]
             case["seconds"], case["megabytes"] = round(each.seconds, 2), round(each.megabytes)
             cases += [case] if each.part == part else []

@@ -75,6 +75,7 @@ JOBS = (
     Job("a run", _run, runs=(jobs.SEED,)),
     Job("an evaluation", _evaluate, prepare=lambda: shutil.copytree(evaluated_run(), "run")),
     Job("a data set", _make_data),
+    Job("joined data", lambda: ["data", "join", "out", str(point_data())]),
     Job("a record", work=_append),
     Job("a saved policy", work=_save, prepare=lambda: call(lambda: _save(0)).succeeded()),
     EXPORT,

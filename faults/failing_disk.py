@@ -102,11 +102,12 @@ class _File:
 
 
 def kind_of(line: str) -> str:
-    """Return an operation and the kind of file it was done to: its name without numbers.
+    """Return an operation and the kind of file it was done to: its name without what is random.
 
     All pictures of a folder are of one kind.
     """
     operation, _, name = line.partition(" ")
     name = re.sub(r"\.[0-9a-f]{32}\.tmp$", "", name)
+    name = re.sub(r"(?<=-)[a-z0-9_]{8}(?=/|$)", "#", name)  # of a temporary folder
     name = re.sub(r"[^/]*\.png$", "#.png", name)
     return f"{operation} {re.sub(r'[0-9]+', '#', name)}"

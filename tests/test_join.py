@@ -1,8 +1,10 @@
 """Data sets joined into one folder: the same trajectories, mapped into memory and never read."""
 
+import errno
 import mmap
 import shlex
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pages
@@ -17,6 +19,7 @@ from nfrl.data.join import join
 from nfrl.data.load import load
 from nfrl.errors import UserError
 from nfrl.reading import read_json
+from nfrl.reports.streaming import streaming
 
 
 @pytest.fixture
@@ -131,6 +134,34 @@ def test_the_commands_of_the_page(tmp_path, monkeypatch):
         _, *words = shlex.split(line)
         assert main(words + (list(sizes) if words[0] == "train" else [])) == 0
     assert load("whole").training.transitions == 800
+
+
+def test_the_table_of_the_page_is_the_record():
+    record = read_json(pages.DOCS.parent / "results/bench/stream.json")
+    assert streaming(record).markdown() in pages.page("data.md")
+    assert f"nfrl bench stream --steps {record['steps']} " in pages.page("data.md")
+
+
+def test_final_rows_known_in_some_parts_only_are_refused(tmp_path):
+    with npy.Writer(tmp_path / "all", ["a", "b"]) as writer:
+        writer.add(random_trajectories((4, 7), finals=False), "a")
+        with pytest.raises(UserError, match=r"b: arrays of final rows: actions .*of a: none"):
+            writer.add(random_trajectories((4, 7)), "b")
+
+
+@pytest.mark.parametrize("call", ["open", "fsync"])
+def test_a_disk_that_fails_is_told_and_nothing_is_left(parts, tmp_path, monkeypatch, call):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "no space")
+
+    before = sorted(p.name for p in tmp_path.iterdir())
+    monkeypatch.setattr(npy, "open", full, raising=False)
+    if call == "fsync":
+        monkeypatch.setattr(npy, "open", open)
+        monkeypatch.setattr(npy, "os", SimpleNamespace(fsync=full))
+    with pytest.raises(UserError, match=r"the disk is full: could not write .*\.npy; make room"):
+        join(tmp_path / "all", parts, show=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
 def test_a_folder_that_exists_is_refused(parts, tmp_path):

@@ -22,7 +22,7 @@ from nfrl.experiment import data as experiment_data
 from nfrl.runs.folder import RunFolder
 from nfrl.spec import ActionSpec, ArraySpec, Spec
 from nfrl.training import offline
-from nfrl.training.offline import OfflineTraining, put, train
+from nfrl.training.offline import OfflineTraining, to_datasets, train
 from nfrl.training.prefetch import Fetch, Prefetch
 
 AGENT = GCBCConfig(hidden=(8,))
@@ -195,9 +195,9 @@ def test_data_are_streamed_where_they_would_fill_the_device(given, monkeypatch):
     size = data.training.bytes + data.validation.bytes
     for room, is_streamed in ((2 * size, False), (2 * size - 1, True)):
         monkeypatch.setattr(offline, "room", lambda room=room: room)
-        for part in put(data, None):
+        for part in to_datasets(data, None):
             assert isinstance(part, streamed.StreamedDataset) == is_streamed
-    assert isinstance(put(data, False)[0], streamed.StreamedDataset) is False
+    assert isinstance(to_datasets(data, False)[0], streamed.StreamedDataset) is False
 
 
 def test_a_loss_gone_wrong_is_told_of_streamed_data_too(given, tmp_path):

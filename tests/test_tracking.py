@@ -322,6 +322,18 @@ def test_an_offline_runs_calls_are_in_order(point_file):
     assert not [t for t in threading.enumerate() if t.name.startswith("nfrl-tracker")]
 
 
+def test_a_run_whose_figures_have_no_room_is_finished_and_told(point_file, monkeypatch, capsys):
+    def full(prefix):
+        raise UserError("the disk is full: could not write /tmp/figures; make room")
+
+    monkeypatch.setattr(tracking, "temporary_folder", full)
+    assert main(words(point_file, "runs", "--track", f"{HERE}:Recorder")) == 0
+    assert capsys.readouterr().err.count("tracking: figures stopped: the disk is full") == 1
+    (calls,) = Recorder.told.values()
+    assert [call[0] for call in calls] == ["start", "metrics", "metrics", "finish"]
+    assert calls[-1][1] == "finished"
+
+
 def test_neither_configuration_nor_record_mention_trackers(point_file):
     assert main(words(point_file, "runs", "--track", f"{HERE}:Recorder")) == 0
     for name in ("config.json", "result.json", "run.toml"):

@@ -31,7 +31,7 @@ from nfrl.runs.folder import RunFolder
 from nfrl.runs.records import Record
 from nfrl.runs.tracking import Trackers, Tracking, check_trackers
 from nfrl.task import Task, find_task
-from nfrl.training.offline import OfflineTraining, put, train
+from nfrl.training.offline import OfflineTraining, to_datasets, train
 
 
 def fit(
@@ -208,7 +208,7 @@ def _train(
     show: bool,
 ) -> tuple[Any, str]:
     """Return the agent, and what is to be said of what it draws."""
-    dataset, validation = put(data, training.stream)
+    dataset, validation = to_datasets(data, training.stream)
     with show_progress(f"training {name}", training.steps, "steps", show=show) as update:
 
         def report(step: int, metrics: dict[str, float]) -> None:

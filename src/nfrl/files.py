@@ -161,6 +161,9 @@ def temporary_folder(prefix: str, where: str | None = None) -> Iterator[Path]:
     Args:
         prefix: What its name begins with, and that of no other use: ``nfrl-video-``.
         where: The folder to make it in; by default the system's for temporary files.
+
+    Raises:
+        UserError: It cannot be made.
     """
     for each in Path(where or tempfile.gettempdir()).glob(f"{prefix}*/.lock"):
         with contextlib.suppress(OSError), open(each, "r+b") as file:
@@ -177,10 +180,18 @@ def temporary_folder(prefix: str, where: str | None = None) -> Iterator[Path]:
 def _make_alone(prefix: str, where: str | None) -> tuple[Path, BinaryIO]:
     """Make a folder with a locked file in it."""
     while True:
-        made = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
-        # Another process may take it for abandoned and away, before its file is locked.
-        with contextlib.suppress(FileNotFoundError):
+        made = None
+        try:
+            made = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
             return made, _open_alone(made / ".lock")
+        except OSError as error:
+            # Another process may take it for abandoned and away, before its file is locked.
+            if made is not None and isinstance(error, FileNotFoundError):
+                continue
+            if made is not None:
+                shutil.rmtree(made, ignore_errors=True)
+            place = error.filename or where or tempfile.gettempdir()
+            raise UserError(not_written(place, error)) from error
 
 
 def names_in(folder: Path) -> set[str]:

@@ -168,10 +168,9 @@ class Trajectories:
     @property
     def bytes(self) -> int:
         """What the device would hold of them, in bytes."""
-        names = ("observations", "actions", "rewards", "masks")
-        arrays = [array for name in names if (array := getattr(self, name)) is not None]
+        arrays = self._rows(slice(None))
         # And for each row the trajectory's first and last, and a transition's number.
-        return sum(array.nbytes for array in arrays) + 12 * self.transitions
+        return sum(array.nbytes for array in arrays.values()) + 12 * self.transitions
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -211,20 +210,19 @@ class Trajectories:
         from nfrl.data.dataset import Dataset
         from nfrl.data.streamed import StreamedDataset
 
-        names = ("observations", "actions", "terminals", "rewards", "masks")
         packed = self.spec if self.spec.has_images else None
         if stream:
-            given = {name: getattr(self, name, None) for name in names}
             final_rows = dict(self.final_rows)
             if self.final_observations is not None:
                 final_rows["observations"] = self.final_observations
             return StreamedDataset.of(
-                {name: array for name, array in given.items() if array is not None},
+                self._rows(slice(None)),
                 self.ends,
                 final_rows,
                 lambda: self.excerpt(EXCERPT_BYTES).to_dataset(),
                 packed,
             )
+        names = ("observations", "actions", "terminals", "rewards", "masks")
         arrays = dataclasses.replace(self, extras={}).to_arrays()
         found = {name: arrays[name] for name in names if name in arrays}
         return Dataset.from_arrays(**found, packed=packed)

@@ -15,7 +15,7 @@ from nfrl.errors import UserError
 from nfrl.experiment.config import DatasetInfo, Experiment
 from nfrl.spec import Spec
 from nfrl.task import Task
-from nfrl.training.offline import put
+from nfrl.training.offline import to_datasets
 
 # Transitions that are given rewards at a time: data may be larger than the memory.
 _PIECE = 1_000_000
@@ -139,7 +139,7 @@ def load_data(
         )
     if not data.matches(info.sha256):
         raise UserError(f"{info.path} is not the data this run was begun with: its sha256 differs")
-    return put(data, False if on_device else experiment.offline_training.stream)
+    return to_datasets(data, False if on_device else experiment.offline_training.stream)
 
 
 def _where(info: DatasetInfo) -> str:

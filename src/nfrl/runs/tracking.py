@@ -130,12 +130,17 @@ class Tracking:
     ) -> None:
         if not self._followers:
             return
-        with temporary_folder("nfrl-figures-") as at:
+        with contextlib.ExitStack() as stack:
+            at: Path | None = None
+            try:
+                at = stack.enter_context(temporary_folder("nfrl-figures-"))
+            except UserError as error:  # The run is done; its figures are not worth it.
+                self._warnings.say("figures", _cause(error), self._followers[0].folder)
             endings: dict[Path, _Ending] = {}
             for number, follower in enumerate(self._followers):
                 path = follower.folder.path
                 if path not in endings:
-                    endings[path] = self._ending(follower.folder, at / str(number))
+                    endings[path] = self._ending(follower.folder, at and at / str(number))
                 follower.close(endings[path])
             until = time.monotonic() + PATIENCE
             for follower in self._followers:
@@ -151,14 +156,14 @@ class Tracking:
                 self._warnings.say(name, str(error), folder)
         return found
 
-    def _ending(self, folder: RunFolder, place: Path) -> "_Ending":
+    def _ending(self, folder: RunFolder, place: Path | None) -> "_Ending":
         record = None
         with contextlib.suppress(UserError):  # It is said elsewhere that the record is damaged.
             record = self._record(folder)
         if record is None:
             return _Ending("interrupted")
         figures: Mapping[str, Path] = {}
-        if record.status == "finished":
+        if record.status == "finished" and place is not None:
             try:
                 figures = self._draw(folder, record, place)
             except Exception as error:  # The run is done; a figure must not undo that.

@@ -14,7 +14,7 @@ from nfrl.interfaces.agent import Agent, AgentConfig
 from nfrl.runs import checkpoints
 from nfrl.runs.folder import RunFolder
 from nfrl.spec import Spec
-from nfrl.training.devices import mesh_of, room, spread
+from nfrl.training.devices import room
 from nfrl.training.loop import (
     FINITE_UPDATES,
     Line,
@@ -79,7 +79,7 @@ class OfflineTraining:
         return dataclasses.replace(self, steps=-(-self.epochs * transitions // self.batch_size))
 
 
-def put(data: Data, stream: bool | None) -> tuple[Dataset, Dataset]:
+def to_datasets(data: Data, stream: bool | None) -> tuple[Dataset, Dataset]:
     """Put data and their held-out part on the device, or leave both on the host.
 
     Args:
@@ -133,8 +133,6 @@ def train(
     known = dataset.excerpt()
     agents = stack([agent_config.build(key, spec, training.steps, known) for key in init_keys])
     agents, start = restore(runs, agents)
-    mesh = mesh_of(training.devices, len(seeds), training.batch_size)
-    agents = spread(agents, mesh)
     update = compile_updates(agents, dataset, training, validation)
 
     def advance(agents: Any, begin: int, end: int) -> tuple[Any, list[Line]]:

@@ -75,9 +75,9 @@ def compile_updates(
         scores = jax.lax.map(validate, (jnp.arange(training.validation_batches), rows))
         return metrics | {f"val_{name}": value for name, value in mean_metrics(scores).items()}
 
-    dataset, validation = copied(dataset, mesh), copied(validation, mesh)
     if isinstance(dataset, StreamedDataset):
         return _streamed(static, dataset, training, validation, mesh, draw, updated, measured)
+    dataset, validation = copied(dataset, mesh), copied(validation, mesh)
 
     @partial(jax.jit, static_argnames="count", donate_argnames="dynamic")
     def advance(
@@ -91,10 +91,8 @@ def compile_updates(
         return over_seeds(one, (dynamic, keys), (step, data, held_out), mesh)
 
     def call(agents: Agent, keys: Array, step: int, count: int) -> tuple[Agent, dict[str, Array]]:
-        dynamic = eqx.filter(agents, eqx.is_array)
-        dynamic, metrics = advance(
-            dynamic, spread(keys, mesh), jnp.asarray(step), count, dataset, validation
-        )
+        dynamic, keys = spread((eqx.filter(agents, eqx.is_array), keys), mesh)
+        dynamic, metrics = advance(dynamic, keys, jnp.asarray(step), count, dataset, validation)
         return eqx.combine(dynamic, static), metrics
 
     return call
@@ -145,21 +143,22 @@ def _streamed(
         fetch = Fetch(partial(draw, static, validation))
         fetched = fetch(jr.key(0)[None], jnp.arange(training.validation_batches))
         held_out = copied(tuple(jnp.asarray(each[0]) for each in fetched), mesh)
-    prefetch: list[Prefetch] = []
+    # Drawing is the host's, training the devices'.
+    placed, held_out_data = copied(dataset, mesh), copied(validation, mesh)
+    prefetch: Prefetch | None = None
 
     def call(agents: Agent, keys: Array, step: int, count: int) -> tuple[Agent, dict[str, Array]]:
-        dynamic = eqx.filter(agents, eqx.is_array)
-        if not prefetch:
+        nonlocal prefetch
+        if prefetch is None:
             of, span = partial(draw, static, dataset), training.log_every
-            place = place_of_seeds(mesh)
-            prefetch.append(Prefetch(of, keys, training.steps, span, place))
+            prefetch = Prefetch(of, keys, training.steps, span, place_of_seeds(mesh))
+        dynamic, keys = spread((eqx.filter(agents, eqx.is_array), keys), mesh)
         parts = []
-        for begin, rows in prefetch[0].blocks(step, step + count):
-            first = jnp.asarray(begin)
-            dynamic, each = advance(dynamic, spread(keys, mesh), rows, first, dataset)
+        for begin, rows in prefetch.blocks(step, step + count):
+            dynamic, each = advance(dynamic, keys, rows, jnp.asarray(begin), placed)
             parts.append(each)
         each = jax.tree.map(lambda *part: jnp.concatenate(part, axis=1), *parts)
-        return eqx.combine(dynamic, static), measure(dynamic, each, held_out, validation)
+        return eqx.combine(dynamic, static), measure(dynamic, each, held_out, held_out_data)
 
     return call
 

@@ -13,10 +13,10 @@ Its data may be larger than the memory. ``nfrl data join`` writes it, from data 
     validation/                   the same once more: what to validate with
 """
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -114,46 +114,33 @@ class Writer:
             DataError: They are of another kind than those before them.
             UserError: The disk is full.
         """
-        first = self._first
-        if first is None:
-            first = self._first = part
+        if self._first is None:
+            self._first = part
         else:
-            _check_same(first, part, name, self._joined[0])
+            _check_same(self._first, part, name, self._joined[0])
         arrays: dict[str, NDArray] = {
             each: array for each in _ROWS if (array := getattr(part, each)) is not None
         }
         arrays["ends"] = part.ends + self._rows
-        if first.final_observations is not None:
-            known = part.final_observations
-            last = part.observations[part.ends - 1]
-            arrays["final_observations"] = last if known is None else known
-        for each in first.final_rows:
-            last = getattr(part, each)[part.ends - 1]
-            arrays[f"final_{each}"] = part.final_rows.get(each, last)
-        for each in first.extras:
-            arrays[f"{EXTRAS}/{each}"] = part.extras[each]
+        arrays |= {f"final_{each}": array for each, array in _finals(part).items()}
+        arrays |= {f"{EXTRAS}/{each}": array for each, array in part.extras.items()}
         for each, array in arrays.items():
             if each not in self._files:
                 self._files[each] = _Growing(self._folder / f"{each}.npy", array)
             self._files[each].append(array)
         self._rows += part.transitions
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for file in self._files.values():
+                file.abandon()
+            return
         for file in self._files.values():
-            file.close()
-        if error is None and self._first is not None:
+            file.finish()
+        if self._first is not None:
             spec = self._first.spec.observation
             observation = {n: {"shape": list(a.shape), "dtype": a.dtype} for n, a in spec.items()}
-            about: Mapping[str, Any] = {
-                "schema": SCHEMA,
-                "observation": observation,
-                "joined": list(self._joined),
-            }
+            about = {"schema": SCHEMA, "observation": observation, "joined": list(self._joined)}
             write_json(self._folder / ABOUT, about)
 
 
@@ -163,24 +150,34 @@ class _Growing:
     def __init__(self, path: Path, like: NDArray):
         self._path, self._kind = path, (like.dtype, like.shape[1:])
         self._rows = 0
-        self._file: BinaryIO = open(path, "wb")  # noqa: SIM115
-        self._write_header()
+        with self._explained():
+            self._file: BinaryIO = open(path, "wb")  # noqa: SIM115
+            self._write_header()
 
     def append(self, array: NDArray) -> None:
-        dtype, _ = self._kind
-        try:
-            np.ascontiguousarray(array, dtype).tofile(self._file)
-        except OSError as error:
-            raise UserError(not_written(self._path, error)) from error
+        with self._explained():
+            self._file.write(np.ascontiguousarray(array, self._kind[0]).data.cast("B"))
         self._rows += len(array)
 
-    def close(self) -> None:
-        with self._file:
+    def finish(self) -> None:
+        with self._explained(), self._file:
             # NumPy leaves room in a header for the first axis to grow.
             self._file.seek(0)
             self._write_header()
             self._file.flush()
             os.fsync(self._file.fileno())
+
+    def abandon(self) -> None:
+        """Close it; what it holds does not matter any more."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(not_written(self._path, error)) from error
 
     def _write_header(self) -> None:
         dtype, width = self._kind
@@ -211,14 +208,21 @@ def _check_same(first: Trajectories, part: Trajectories, name: str, of: str) -> 
         ("observations", first.spec.observation, part.spec.observation),
         ("actions", first.spec.action_dim, part.spec.action_dim),
         ("rewards", first.rewards is not None, part.rewards is not None),
-        ("further arrays", _kinds(first), _kinds(part)),
+        ("arrays of final rows", _kinds(_finals(first)), _kinds(_finals(part))),
+        ("further arrays", _kinds(first.extras), _kinds(part.extras)),
     ):
         if ours != theirs:
             raise DataError(f"{name}: {what}: {_said(theirs)}, but those of {of}: {_said(ours)}")
 
 
-def _kinds(part: Trajectories) -> dict[str, str]:
-    return {name: f"{a.dtype} {a.shape[1:]}" for name, a in sorted(part.extras.items())}
+def _finals(part: Trajectories) -> dict[str, NDArray]:
+    """Return what is known of the final rows, by name."""
+    known = part.final_observations
+    return {**({} if known is None else {"observations": known}), **part.final_rows}
+
+
+def _kinds(arrays: Mapping[str, NDArray]) -> dict[str, str]:
+    return {name: f"{a.dtype} {a.shape[1:]}" for name, a in sorted(arrays.items())}
 
 
 def _said(value: Any) -> str:
