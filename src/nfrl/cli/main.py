@@ -10,7 +10,7 @@ from nfrl.errors import UserError, package_of, unknown_name
 COMMANDS = {
     "demo": "make data, train NF-GCBC and its Gaussian twin, evaluate, show the comparison",
     "tasks": "list the tasks, their data, and the paper's scores",
-    "data": "make a data set (data make NAME), or say what a file holds (data check FILE)",
+    "data": "make data (data make NAME), say what a file holds (data check), join many (data join)",
     "collect": "train a locomotion expert that maze data are made with (collect expert NAME)",
     "train": "train an agent on a task, evaluate it, record the result",
     "suite": "work through many runs, here or on a cluster: suite run NAME, suite status NAME",
