@@ -90,7 +90,9 @@ def one_update(agent, dataset, size=16):
 
 
 SEEING = [
-    name for name in agents_that(explores=False) if name not in ("nf-waypoints", "diffusion-bc")
+    name
+    for name in agents_that(explores=False)
+    if name not in ("nf-waypoints", "nf-waypoints-rl", "diffusion-bc")
 ]
 
 

@@ -40,6 +40,10 @@ DRAW = {
     "waypoints": partial(
         samplers.sample_waypoints, steps_ahead=3, discount=0.9, same=0.2, random=0.3
     ),
+    "rewarded waypoints": partial(
+        samplers.sample_waypoints,
+        **{"steps_ahead": 3, "discount": 0.9, "same": 0.2, "random": 0.3, "rewarded": True},
+    ),
     "chunks": partial(samplers.sample_chunks, history=3, chunk=4),
 }
 

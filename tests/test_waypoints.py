@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from nfrl.agents import NFWaypointsConfig
+from nfrl.agents import NFWaypointsConfig, NFWaypointsRLConfig
 from nfrl.agents.parts.optimization import AdamW
 from nfrl.agents.parts.places import FAR, PlaceGraph, spread
 from nfrl.data.dataset import Dataset
@@ -120,8 +120,10 @@ def test_waypoints_are_later_states_of_the_same_trajectory(data):
     ahead = index["near_waypoints"] - here
     assert ahead.min() == 1
     assert ahead.max() == 5
-    assert (np.asarray(batch.reached) == (index["goals"] == here)).all()
-    assert np.asarray(batch.reached).mean() == pytest.approx(0.2, abs=0.03)
+    reached = index["goals"] == here
+    assert reached.mean() == pytest.approx(0.2, abs=0.03)
+    assert (np.asarray(batch.rewards) == np.where(reached, 0, -1)).all()
+    assert (np.asarray(batch.masks) == np.where(reached, 0, 1)).all()
     elsewhere = (index["goals"] < here) | (index["goals"] > last)
     assert elsewhere.mean() == pytest.approx(0.3, abs=0.03)
 
@@ -159,9 +161,8 @@ def test_a_saved_agent_has_the_shape_of_one_that_is_built_anew(data):
     assert shapes == expected
 
 
-def test_it_goes_round_the_wall(data):
-    """Trained for seconds, it plans along the U and moves as it plans."""
-    agent = SMALL.build(jr.key(0), SPEC, 1500, data)
+def trained(config, spec, data, steps, batch_size=128):
+    agent = config.build(jr.key(0), spec, steps, data)
     dynamic, static = eqx.partition(agent, eqx.is_array)
 
     @jax.jit
@@ -169,14 +170,37 @@ def test_it_goes_round_the_wall(data):
         def step(dynamic, key):
             agent = eqx.combine(dynamic, static)
             draw_key, update_key = jr.split(key)
-            agent, metrics = agent.update(agent.draw(data, draw_key, 128), update_key)
+            agent, metrics = agent.update(agent.draw(data, draw_key, batch_size), update_key)
             return eqx.filter(agent, eqx.is_array), metrics["loss"]
 
         return jax.lax.scan(step, dynamic, keys)
 
-    dynamic, _ = train(dynamic, jr.split(jr.key(1), 1500))
-    agent = eqx.combine(dynamic, static)
-    goal = jnp.array([0.0, 1.0, 0.0, 0.0])
+    return eqx.combine(train(dynamic, jr.split(jr.key(1), steps))[0], static)
+
+
+def rewarded(data, done):
+    """Return data whose reward is -1 in each state but those where the task is done."""
+    done = jnp.asarray(done)
+    return eqx.tree_at(
+        lambda data: (data.rewards, data.masks),
+        data,
+        (jnp.where(done, 0.0, -1.0), jnp.where(done, 0.0, 1.0)),
+        is_leaf=lambda leaf: leaf is None,
+    )
+
+
+END = jnp.array([0.0, 1.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("told", ["by a goal", "by rewards"])
+def test_it_goes_round_the_wall(data, told):
+    """Trained for seconds, it plans along the U and moves as it plans."""
+    config, goal = SMALL, END
+    if told == "by rewards":
+        config, goal = NFWaypointsRLConfig(**vars(SMALL)), jnp.zeros(0)
+        near = jnp.linalg.norm(data.observations[:, :2] - END[:2], axis=1) < 0.2
+        data = rewarded(data, near)
+    agent = trained(config, SPEC, data, 1500)
 
     @jax.jit
     def play(key):
@@ -188,9 +212,45 @@ def test_it_goes_round_the_wall(data):
         return jax.lax.scan(step, jnp.zeros(2), jr.split(key, 120))[1]
 
     paths = jax.vmap(play)(jr.split(jr.key(2), 64))
-    arrived = (jnp.linalg.norm(paths - goal[:2], axis=-1).min(1) < 0.3).mean()
+    arrived = (jnp.linalg.norm(paths - END[:2], axis=-1).min(1) < 0.3).mean()
     assert arrived >= 0.75
     assert paths[..., 0].max() > 2.5  # by the way round
+
+
+def pushes(walks=60, length=30, seed=0):
+    """A hand and a box on a line: the hand goes to the box, and then both go on to the right."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(walks):
+        hand, box = sorted(rng.uniform(-1, 0.5, 2))
+        for _ in range(length):
+            rows.append((box, hand))
+            hand += 0.1
+            box = max(box, hand)
+    ends = np.arange(len(rows)) % length == length - 1
+    return Dataset.from_arrays(np.array(rows), np.ones((len(rows), 1)), ends)
+
+
+@pytest.mark.parametrize("config", [NFWaypointsConfig, NFWaypointsRLConfig])
+def test_learned_values_are_of_all_that_a_waypoint_shows(config):
+    """A box as far from its goal is worth more where the hand is nearer to the box."""
+    data = pushes()
+    data = rewarded(data, data.observations[:, 0] > 1.0)
+    values = {"goal_columns": (0,), "shown_columns": (1,), "values": "learned", "tau": 0.2}
+    agent = trained(config(**vars(SMALL) | values), Spec.vectors(2, 1), data, 1500, batch_size=64)
+    goal, far, near = agent.policy.normalizer.encode(
+        jnp.array([[1.2, 0.0], [0.3, -0.9], [0.3, 0.2]])
+    )
+    told = goal[:1] if agent.capabilities.goals else goal[:0]
+    for value in agent.policy.values:
+        assert value(jnp.concatenate((near, told)))[0] > value(jnp.concatenate((far, told)))[0] + 1
+
+
+def test_a_graph_must_know_where_a_task_ends(data):
+    config = NFWaypointsRLConfig(**vars(SMALL))
+    endless = rewarded(data, jnp.zeros(len(data.first), bool))
+    with pytest.raises(UserError, match=r"--agent\.values learned"):
+        config.build(jr.key(0), SPEC, 100, endless)
 
 
 def test_what_a_place_is_must_be_said(data):

@@ -19,7 +19,7 @@ from nfrl.agents.nf_bc import NFBCConfig
 from nfrl.agents.nf_gcbc import NFGCBCConfig
 from nfrl.agents.nf_rlbc import NFRLBCConfig
 from nfrl.agents.nf_ugs import NFUGSConfig
-from nfrl.agents.nf_waypoints import NFWaypointsConfig
+from nfrl.agents.nf_waypoints import NFWaypointsConfig, NFWaypointsRLConfig
 from nfrl.agents.offline_crl import OfflineCRLConfig
 from nfrl.agents.qrl import QRLConfig
 from nfrl.agents.rebrac import ReBRACConfig
@@ -51,6 +51,7 @@ __all__ = [
     "NFRLBCConfig",
     "NFUGSConfig",
     "NFWaypointsConfig",
+    "NFWaypointsRLConfig",
     "OfflineCRLConfig",
     "QRLConfig",
     "ReBRACConfig",

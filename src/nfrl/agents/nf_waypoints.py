@@ -6,11 +6,14 @@ shows, and k a number of steps:
     prior    max E log p(psi(s_{t+k}) - psi(s_t) | s_t), where one can be k steps later
     policy   max E log pi(a_t | s_t, psi(s_{t+j}) - psi(s_t)),  j ~ U{1, ..., k}
     value    steps from phi(w) to phi(g): over a graph of the data's places, or learned,
-             min E |tau - 1(u < 0)| u^2,  u = r + gamma V(phi(s'), phi(g)) - V(phi(s), phi(g))
+             min E |tau - 1(u < 0)| u^2,  u = r + gamma V(psi(s'), phi(g)) - V(psi(s), phi(g))
 
 To act, many waypoints are drawn from the prior. The likelier half is kept, which the flow's exact
 density tells: these can be reached. Of them the one of highest value is the waypoint that the
-policy goes to; near the goal it is the goal itself.
+policy goes to; near the goal it is the goal itself, unless a waypoint shows more than a goal says.
+
+In a task with rewards there is no g. Learned values are V(psi(s)) of the task's own rewards; those
+of the graph are steps to where the data's episodes end, as they do in a task that is done.
 
 The value is that of implicit Q-learning (Kostrikov et al., 2022) with reward -1 until the goal. The
 split into a plan of waypoints and a policy that follows them is hierarchical implicit Q-learning's
@@ -28,6 +31,7 @@ import jax.random as jr
 import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
+from paramax import NonTrainable
 
 from nfrl.agents.parts.checks import (
     check_discount,
@@ -38,7 +42,7 @@ from nfrl.agents.parts.checks import (
 from nfrl.agents.parts.flow_policy import FlowPolicy
 from nfrl.agents.parts.implicit_q import expectile_loss
 from nfrl.agents.parts.optimization import AdamW, follow, gradient_step, initial_state, join_metrics
-from nfrl.agents.parts.places import PlaceGraph
+from nfrl.agents.parts.places import PlaceGraph, spread
 from nfrl.agents.wrappers.units import build_in_units
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizer
@@ -51,6 +55,8 @@ from nfrl.spec import Spec
 
 UNIT = 0.25
 """What is 1 to the prior, in deviations of the data: about how far one gets in k steps."""
+ENDS = 16
+"""Places that say where episodes of a task with rewards end."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +149,7 @@ class NFWaypointsConfig:
             )
         if max(shown) >= width or min(shown) < 0:
             raise UserError(f"observations have columns 0 to {width - 1}, and not all of {shown}")
+        rewarded = self.capabilities.rewards
         low_key, prior_key, *value_keys = jr.split(key, 4)
         policy = _flow_policy(
             low_key,
@@ -160,27 +167,30 @@ class NFWaypointsConfig:
             self.prior,
             len(shown),
         )
-        values: Any
-        if self.values == "learned":
-            values = tuple(
-                MLP(each, 2 * len(places), self.value_hidden, 1, activation=jax.nn.gelu)
-                for each in value_keys
-            )
-        elif data is None:
-            values = PlaceGraph.empty(self.landmarks, len(places))
         normalizer = (
             Normalizer.identity(width)
             if data is None
             else Normalizer.standard(np.asarray(data.observations))
         )
-        if self.values == "graph" and data is not None:
+        values: Any
+        ends = None
+        if self.values == "learned":
+            told = len(shown) if rewarded else len(shown) + len(places)
+            values = tuple(
+                MLP(each, told, self.value_hidden, 1, activation=jax.nn.gelu) for each in value_keys
+            )
+        elif data is None:
+            values = PlaceGraph.empty(self.landmarks, len(places))
+            ends = NonTrainable(jnp.zeros((ENDS, len(places)))) if rewarded else None
+        else:
             rows = np.asarray(normalizer.encode(jnp.asarray(data.observations)))[:, places]
             values = PlaceGraph.of(
                 rows, np.asarray(data.last), landmarks=self.landmarks, reach=self.steps_ahead
             )
+            ends = _ends_of(rows, data) if rewarded else None
         plan, optimizer = self.plan_optimizer.build(steps), self.optimizer.build(steps)
         return NFWaypoints(
-            Waypoints(policy, prior, values, normalizer),
+            Waypoints(policy, prior, values, ends, normalizer),
             jax.tree.map(jnp.copy, values) if self.values == "learned" else None,
             (
                 initial_state(optimizer, policy),
@@ -194,12 +204,23 @@ class NFWaypointsConfig:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class NFWaypointsRLConfig(NFWaypointsConfig):
+    """NF-Waypoints for a task with rewards, where no goal is told."""
+
+    algorithm: ClassVar[Capabilities] = Capabilities(rewards=True)
+
+
 class Waypoints(eqx.Module):
-    """All that acts: a policy, a prior of waypoints, values, and the units of observations."""
+    """All that acts: a policy, a prior of waypoints, values, and the units of observations.
+
+    ``ends`` are the places where a task with rewards is done, for values of the graph.
+    """
 
     low: FlowPolicy
     prior: FlowPolicy
     values: PlaceGraph | tuple[MLP, ...]
+    ends: NonTrainable[Float[Array, "ends place"]] | None
     normalizer: Normalizer
 
 
@@ -230,6 +251,7 @@ class NFWaypoints(eqx.Module):
             discount=config.discount,
             same=config.goals_same,
             random=config.goals_random,
+            rewarded=config.capabilities.rewards,
         )
 
     def update(
@@ -264,7 +286,7 @@ class NFWaypoints(eqx.Module):
             )
             target = follow(target, values, config.tau)
         agent = NFWaypoints(
-            Waypoints(low, prior, values, self.policy.normalizer),
+            Waypoints(low, prior, values, self.policy.ends, self.policy.normalizer),
             target,
             (low_state, prior_state, value_state),
             config,
@@ -306,33 +328,52 @@ class NFWaypoints(eqx.Module):
         """Choose where to be next, in deviations of the data."""
         config, prior = self.config, self.policy.prior
         state = self._encoded(observation)
-        here, target = state[jnp.array(self.shown)], self._encoded(goal)[jnp.array(self.places)]
+        here = state[jnp.array(self.shown)]
         moves, log_prob = prior.flow.sample_and_log_prob(
             key, (config.candidates,), prior.condition(state)
         )
         kept = math.ceil(config.likely * config.candidates)
         waypoints = here + UNIT * moves[jnp.argsort(log_prob)[-kept:]]
-        count = len(self.places)
-        best = waypoints[jnp.argmax(self._values(waypoints[:, :count], target))]
-        close = jnp.linalg.norm(target - here[:count]) < config.near
-        return best.at[:count].set(jnp.where(close, target, best[:count]))
+        targets = self._targets(goal)
+        best = waypoints[jnp.argmax(self._values(waypoints, targets))]
+        if targets is None or self.shown != self.places:
+            return best
+        distances = jnp.linalg.norm(targets - here, axis=-1)
+        nearest = jnp.argmin(distances)
+        return jnp.where(distances[nearest] < config.near, targets[nearest], best)
 
-    def _values(self, places: Float[Array, "n place"], goal: Float[Array, " place"]) -> Array:
-        """Return how good places are on the way to a goal."""
+    def _targets(self, goal: Float[Array, " observation"]) -> Float[Array, "targets place"] | None:
+        """Return the places to go to; None where only rewards say what is good."""
+        if self.capabilities.goals:
+            return self._encoded(goal)[None, jnp.array(self.places)]
+        return None if self.policy.ends is None else self.policy.ends.tree
+
+    def _values(
+        self, waypoints: Float[Array, "n shown"], targets: Float[Array, "targets place"] | None
+    ) -> Float[Array, " n"]:
+        """Return how good it is to be at waypoints."""
         values = self.policy.values
         if isinstance(values, PlaceGraph):
-            return -values.steps_between(places, goal)
-        return _ensemble(values, places, jnp.broadcast_to(goal, places.shape)).mean(0)
+            assert targets is not None
+            places = waypoints[:, : len(self.places)]
+            steps = jax.vmap(lambda target: values.steps_between(places, target))(targets)
+            return -steps.min(0)
+        goals = (
+            None
+            if targets is None
+            else jnp.broadcast_to(targets, (len(waypoints), len(self.places)))
+        )
+        return _ensemble(values, waypoints, goals).mean(0)
 
     def _value_loss(self, values: Any, batch: WaypointBatch) -> Array:
-        config, columns = self.config, jnp.array(self.places)
+        config, shown, places = self.config, jnp.array(self.shown), jnp.array(self.places)
         assert self.target_values is not None
-        state, following, goal = (
-            self._encoded(each)[:, columns]
-            for each in (batch.observations, batch.next_observations, batch.goals)
+        state, following = (
+            self._encoded(each)[:, shown] for each in (batch.observations, batch.next_observations)
         )
-        reward, mask = jnp.where(batch.reached, 0.0, -1.0), jnp.where(batch.reached, 0.0, 1.0)
-        target = reward + config.discount * mask * _ensemble(self.target_values, following, goal)
+        goal = self._encoded(batch.goals)[:, places] if self.capabilities.goals else None
+        following_value = _ensemble(self.target_values, following, goal)
+        target = batch.rewards + config.discount * batch.masks * following_value
         baseline = _ensemble(self.target_values, state, goal).mean(0)
         better = target.min(0) - baseline
         weight = expectile_loss(jnp.sign(better), config.expectile)
@@ -358,8 +399,22 @@ class NFWaypoints(eqx.Module):
         return self.policy.normalizer.encode(observations)
 
 
-def _ensemble(values: tuple[MLP, ...], places: Array, goals: Array) -> Float[Array, "2 batch"]:
-    inputs = jnp.concatenate((places, goals), axis=-1)
+def _ends_of(
+    places: Float[np.ndarray, "rows place"], data: Dataset
+) -> NonTrainable[Float[Array, "ends place"]]:
+    done = np.asarray(data.masks) == 0
+    if not done.any():
+        raise UserError(
+            "no state of these data ends an episode, so a graph of places does not know where to "
+            "go: take learned values, --agent.values learned"
+        )
+    return NonTrainable(jnp.asarray(spread(places[done], ENDS)))
+
+
+def _ensemble(
+    values: tuple[MLP, ...], waypoints: Array, goals: Array | None
+) -> Float[Array, "2 batch"]:
+    inputs = waypoints if goals is None else jnp.concatenate((waypoints, goals), axis=-1)
     return jnp.stack([jax.vmap(value)(inputs)[:, 0] for value in values])
 
 

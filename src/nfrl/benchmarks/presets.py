@@ -282,7 +282,7 @@ def find_preset(name: str, agent: str, config: Any, task: Task) -> Preset | None
     """Return a preset's values for an agent on a task; None for an agent of another package."""
     if agent in ("nf-ugs", "crl-oracle", "crl-uniform", "crl-minmax"):
         return _exploring(name, agent, config)
-    if agent == "nf-waypoints":
+    if agent in ("nf-waypoints", "nf-waypoints-rl"):
         return _waypoints(name, config, task)
     if agent not in LAPTOP_AGENTS:
         return None
@@ -320,6 +320,8 @@ def _waypoints(name: str, config: NFWaypointsConfig, task: Task) -> Preset:
     values: dict[str, Any] = {"goal_columns": task.goal_columns}
     if "maze" not in task.tags:  # places cannot be told apart by distance alone: see docs
         values |= WAYPOINTS_ARM
+    elif task.place_columns != task.goal_columns:  # the ball's place, and that of who moves it
+        values |= {"values": "learned", "shown_columns": task.place_columns}
     budget = LAPTOP_BUDGETS.get(task.dataset, Budget(episodes=None))
     training = OfflineTraining(steps=WAYPOINTS_STEPS, checkpoint_every=10_000)
     return Preset(dataclasses.replace(config, **values), training, budget.episodes)

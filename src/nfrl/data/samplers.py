@@ -94,14 +94,16 @@ class WaypointBatch(NamedTuple):
     """A batch of (s, a, s') with later states of the same trajectory to plan and to act towards.
 
     ``waypoints`` are k steps later, ``near_waypoints`` 1 to k steps, both no later than the
-    trajectory's end. ``reached`` says whether the goal is the state itself.
+    trajectory's end. Rewards and masks are the data's, as in :class:`Transitions`, or those of the
+    goals: -1, and 0 where the goal is the state itself, which ends.
     """
 
     observations: Float[Array, "batch observation"]
     actions: Float[Array, "batch action"]
     next_observations: Float[Array, "batch observation"]
     goals: Float[Array, "batch observation"]
-    reached: Bool[Array, " batch"]
+    rewards: Float[Array, " batch"]
+    masks: Float[Array, " batch"]
     waypoints: Float[Array, "batch observation"]
     near_waypoints: Float[Array, "batch observation"]
 
@@ -274,6 +276,7 @@ def sample_waypoints(
     discount: float,
     same: float,
     random: float,
+    rewarded: bool = False,
 ) -> WaypointBatch:
     """Draw transitions with waypoints, and with goals for a value of places.
 
@@ -285,6 +288,7 @@ def sample_waypoints(
         discount: gamma of the goals that are later in the trajectory, as in :func:`sample_goals`.
         same: Share of the goals that are the state itself.
         random: Share of them that are any state of a transition of the data.
+        rewarded: Rewards are the data's, and not those of the goals.
     """
     row_key, goal_key, random_key, kind_key, near_key = jr.split(key, 5)
     rows = _rows(dataset, row_key, batch_size)
@@ -293,12 +297,19 @@ def sample_waypoints(
     goals, _ = _mixed(dataset, keys, rows, last, discount, GoalMixture(same, random))
     near = jr.randint(near_key, (batch_size,), 1, steps_ahead + 1)
     observations = dataset.observations
+    masks = jnp.where(goals == rows, 0.0, 1.0)
+    rewards = -masks
+    if rewarded:
+        assert dataset.rewards is not None, "the data have no rewards"
+        assert dataset.masks is not None
+        rewards, masks = dataset.rewards[rows], dataset.masks[rows]
     return WaypointBatch(
         observations[rows],
         dataset.actions[rows],
         observations[rows + 1],
         observations[goals],
-        goals == rows,
+        rewards,
+        masks,
         observations[jnp.minimum(rows + steps_ahead, last)],
         observations[jnp.minimum(rows + near, last)],
     )

@@ -143,6 +143,7 @@ def _single_task(world: World, kind: str, number: int | None) -> Task:
         horizon=world.horizon,
         goals=1,
         dataset=data,
+        goal_columns=world.goal_columns,
         place_columns=world.place_columns,
         rewards=True,
         label="nfrl.benchmarks.ogbench.rewards:label",
