@@ -163,8 +163,10 @@ def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refuse
     ("arguments", "words"),
     [
         (("data", "mak"), "make, check or join"),
-        (("bench", "trian"), "train, sample, deploy, explore, data, stream, modes or flows"),
+        (("bench", "trian"), "train, scale, sample, deploy, explore, data, stream, modes or flows"),
         (("bench", "sample", "--batches", "0"), "1 or more"),
+        (("bench", "scale", "--seeds", "0"), "seeds must each be 1 or more"),
+        (("bench", "scale", "--agent", "nf-bc"), "nf-gcbc"),
         (("bench", "data", "--datasets", "antmaze-large-v0"), "antmaze-large-navigate-v0"),
         (("bench", "data", "--workers", "0"), "at least 1"),
         (("bench", "explore", "--batch-size", "0"), "batch-size must be at least 1"),
@@ -814,6 +816,23 @@ def test_speed_is_measured(tmp_path, capsys):
     times = json.loads(out.read_text())["agents"]["gcbc"]
     assert list(times) == ["milliseconds_1", "milliseconds_50"]
     assert all(0 < value < 10_000 for value in times.values())
+
+
+def test_batches_and_seeds_are_measured(tmp_path, capsys):
+    out, picture = tmp_path / "scale.json", tmp_path / "scale.png"
+    words = ["--agent", "gcbc", "--preset", "laptop", "--batch-sizes", "8", "32", "--seeds", "1"]
+    words += ["2", "--steps", "2", "--rounds", "1", "--out", str(out), "--picture", str(picture)]
+    assert main(["bench", "scale", *words]) == 0
+    found = json.loads(out.read_text())
+    sizes = [(point["seeds"], point["batch_size"]) for point in found["points"]]
+    assert sizes == [(1, 8), (1, 32), (2, 8), (2, 32)]
+    assert all(value > 0 for point in found["points"] for value in point.values())
+    kernels = found["kernels"]
+    # Three products for each of its weights; fusion leaves fewer other kernels than operations.
+    assert kernels["products"] >= 3
+    assert kernels["all"] == kernels["products"] + kernels["others"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert f"{kernels['all']} kernels" in capsys.readouterr().out
 
 
 def test_the_making_of_data_is_measured(tmp_path, capsys):

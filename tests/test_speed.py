@@ -1,7 +1,10 @@
 """What training is measured against does the work that it says."""
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from nfrl.analysis.kernels import kernels_of
 from nfrl.analysis.speed_training import product_loop
 
 
@@ -15,3 +18,24 @@ def test_all_bare_products_are_made_in_every_step():
     once = program[program.index("\nENTRY ") :]
     assert "dot_general" not in once
     assert " while(" in once
+
+
+@pytest.mark.usefixtures("optimised")
+def test_kernels_are_what_a_loop_has_left():
+    """Nothing outside the loop counts, and what is fused counts once."""
+
+    @jax.jit
+    def run(x, w):
+        def step(x, _):
+            y = jnp.tanh(x @ w) @ w.T
+            return y / jnp.sqrt(jnp.square(y).sum()), None
+
+        return jax.lax.scan(step, jnp.cos(x) @ w @ w.T, length=10)[0]
+
+    program = run.lower(jnp.ones((8, 16)), jnp.ones((16, 4))).compile().as_text()
+    kernels = kernels_of(program)
+    assert kernels["products"] == 2
+    # tanh; the sum of squares; the division; counting the loop: with what each backend copies.
+    assert 3 <= kernels["others"] <= 8
+    with pytest.raises(ValueError, match="no loop"):
+        kernels_of(jax.jit(jnp.sin).lower(1.0).compile().as_text())

@@ -19,7 +19,9 @@ from nfrl.data.samplers import ChunkBatch, GoalBatch, Transitions
 from nfrl.interfaces.agent import Agent, AgentConfig
 from nfrl.networks import count_parameters
 from nfrl.spec import Spec
+from nfrl.training.devices import over_seeds
 from nfrl.training.offline import OfflineTraining
+from nfrl.training.seeds import stack
 from nfrl.training.updates import compile_updates
 
 
@@ -77,18 +79,18 @@ def training_speed(
         steps: Updates in a compiled call.
         rounds: How often each side is timed; the medians count.
     """
-    data = _synthetic(observation_dim, action_dim)
+    data = synthetic(observation_dim, action_dim)
     spec = Spec.vectors(observation_dim, action_dim)
     agent = config.build(jr.key(0), spec, 1_000_000, data)
     parameters = count_parameters(agent.policy)
     sides = {
-        "chunks": _chunks(agent, data, batch_size, steps),
+        "chunks": compiled_side(agent, data, batch_size, steps),
         "plain": _plain_loop(agent, data, batch_size, steps),
     }
     simple = config.capabilities.goals
-    shapes = _product_shapes(agent.policy) if simple else []
+    shapes = product_shapes(agent.policy) if simple else []
     if simple:
-        sides["products"] = _products(shapes, batch_size, steps)
+        sides["products"] = product_side(shapes, batch_size, steps)
     seconds = median_seconds(sides, rounds)
     median = {name: value / steps for name, value in seconds.items()}
     gflop = 3 * 2 * batch_size * sum(a * b for a, b in shapes) / 1e9
@@ -124,7 +126,8 @@ def sampling_milliseconds(
     return 1000 * float(np.median(seconds))
 
 
-def _synthetic(observation_dim: int, action_dim: int, rows: int = 100_100) -> Dataset:
+def synthetic(observation_dim: int, action_dim: int, rows: int = 100_100) -> Dataset:
+    """Return random data of these sizes, with rewards."""
     generator = np.random.default_rng(0)
     return Dataset.from_arrays(
         generator.normal(size=(rows, observation_dim)),
@@ -135,10 +138,13 @@ def _synthetic(observation_dim: int, action_dim: int, rows: int = 100_100) -> Da
     )
 
 
-def _chunks(agent: Agent, data: Dataset, batch_size: int, steps: int) -> Callable[[], None]:
-    agents = jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, agent)
+def compiled_side(
+    agent: Agent, data: Dataset, batch_size: int, steps: int, seeds: int = 1
+) -> Callable[[], None]:
+    """Return what makes ``steps`` updates in one compiled call, of ``seeds`` agents at once."""
+    agents = stack([agent] * seeds)
     advance = compile_updates(agents, data, OfflineTraining(batch_size=batch_size))
-    keys = jr.split(jr.key(0), 1)
+    keys = jr.split(jr.key(0), seeds)
 
     def side() -> None:
         nonlocal agents
@@ -188,13 +194,19 @@ def _numpy_sampler(agent: Any, data: Dataset, batch_size: int) -> Callable[[], A
     return draw
 
 
-def _product_shapes(policy: Any) -> list[tuple[int, int]]:
+def product_shapes(policy: Any) -> list[tuple[int, int]]:
+    """Return the shapes of a policy's weights, (inputs, outputs)."""
     return [leaf.shape for leaf in jax.tree.leaves(policy) if eqx.is_array(leaf) and leaf.ndim == 2]
 
 
-def _products(shapes: list[tuple[int, int]], batch_size: int, steps: int) -> Callable[[], None]:
+def product_side(
+    shapes: list[tuple[int, int]], batch_size: int, steps: int, seeds: int = 1
+) -> Callable[[], None]:
+    """Return what makes the bare products of ``steps`` updates of ``seeds`` agents."""
     run, operands = product_loop(shapes, batch_size, steps)
-    return lambda: jax.block_until_ready(run(operands))
+    many = jax.tree.map(lambda leaf: jnp.stack([leaf] * seeds), operands)
+    of_seeds = jax.jit(lambda many: over_seeds(lambda each, _: run(each), many, None))
+    return lambda: jax.block_until_ready(of_seeds(many))
 
 
 def product_loop(

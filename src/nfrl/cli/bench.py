@@ -18,12 +18,14 @@ from nfrl.acting.policy import Policy
 from nfrl.agents.configs import agents_that, find_config
 from nfrl.agents.parts.optimization import without_optimizer
 from nfrl.analysis.flow_kinds import KINDS, flow_speeds
+from nfrl.analysis.kernels import count_kernels
 from nfrl.analysis.multimodality import DENSITIES, MODELS, compare, true_samples
 from nfrl.analysis.speed_collecting import collecting_speed
 from nfrl.analysis.speed_deploying import PRODUCTS, deploying_speed
 from nfrl.analysis.speed_exploring import exploring_speed
+from nfrl.analysis.speed_scaling import scaling_speed
 from nfrl.analysis.speed_streaming import streaming_speed, write_random
-from nfrl.analysis.speed_training import sampling_milliseconds, training_speed
+from nfrl.analysis.speed_training import sampling_milliseconds, synthetic, training_speed
 from nfrl.errors import UserError, unknown_name
 from nfrl.files import temporary_folder, write_atomically, write_json
 from nfrl.networks import count_parameters
@@ -31,6 +33,7 @@ from nfrl.presets import Preset, family_of, find_preset
 from nfrl.progress import progress
 from nfrl.reports.flow_kinds import flow_kinds
 from nfrl.reports.modes import mode_samples
+from nfrl.reports.scaling import scaling, scaling_figure
 from nfrl.reports.streaming import streaming
 from nfrl.reports.style import png
 from nfrl.reports.tables import update_readme
@@ -63,6 +66,34 @@ class TrainOptions:
     """How often each side is timed; the medians count."""
     out: Path | None = None
     """A JSON file to write the figures to, with versions and device."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaleOptions:
+    """Measure training against the size of a batch and the number of seeds, beside its limit.
+
+    On cube-single's sizes (28 observed numbers, 5-d actions). The limit are the bare matrix
+    products of an update. The kernels of an update are counted, too.
+    """
+
+    agent: str = "nf-gcbc"
+    """Which agent; one that imitates with goals, whose products can be told."""
+    preset: str = "paper"
+    """Whose networks: "paper" or "laptop"."""
+    batch_sizes: tuple[int, ...] = (64, 256, 1024)
+    """Transitions an update."""
+    seeds: tuple[int, ...] = (1, 4)
+    """Agents that train at once: side by side on an accelerator, in turn on a CPU."""
+    steps: int = 20
+    """Updates of each seed in a compiled call."""
+    rounds: int = 3
+    """How often each is timed; the medians count."""
+    out: Path | None = None
+    """A JSON file to write the figures to, with versions and device."""
+    page: Path | None = None
+    """A Markdown file whose table, between <!-- results:scaling --> marks, is made anew."""
+    picture: Path | None = None
+    """A PNG file to draw them to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,6 +293,50 @@ def bench_train(options: TrainOptions) -> tuple[Table, dict[str, Any]]:
             "share_of_products": speed.share_of_products,
         }
     return table, {"preset": options.preset, "agents": figures}
+
+
+def bench_scale(options: ScaleOptions) -> tuple[Table, dict[str, Any]]:
+    """Time training at each batch size and number of seeds, and count an update's kernels."""
+    _check("agent", (options.agent,), agents_that(explores=False, goals=True))
+    for name in ("batch_sizes", "seeds"):
+        if min(getattr(options, name), default=0) < 1:
+            raise UserError(f"{name.replace('_', '-')} must each be 1 or more")
+    config = _preset(options.agent, options.preset).agent
+    agent = config.build(jr.key(0), Spec.vectors(OBSERVATION_DIM, ACTION_DIM), 1_000_000)
+    data = synthetic(OBSERVATION_DIM, ACTION_DIM)
+    kernels = count_kernels(agent, data, options.batch_sizes[0])
+    speeds = scaling_speed(
+        config,
+        observation_dim=OBSERVATION_DIM,
+        action_dim=ACTION_DIM,
+        batch_sizes=options.batch_sizes,
+        seeds=options.seeds,
+        steps=options.steps,
+        rounds=options.rounds,
+    )
+    points = []
+    with progress("measuring", len(options.batch_sizes) * len(options.seeds), "points") as update:
+        for speed in speeds:
+            points.append(dataclasses.asdict(speed))
+            update(len(points))
+    record = {
+        "agent": options.agent,
+        "preset": options.preset,
+        "kernels": kernels,
+        "points": points,
+        "device": device(),
+    }
+    table = scaling(record)
+    if options.page is not None:
+        update_readme(options.page, [table])
+    if options.picture is not None:
+        picture = png(scaling_figure(record))
+        write_atomically(options.picture, lambda file: file.write(picture))
+    found = table.rich()
+    found.caption = (
+        f"An update is {kernels['all']} kernels, {kernels['products']} of them matrix products."
+    )
+    return found, record
 
 
 def bench_sample(options: SampleOptions) -> tuple[Table, dict[str, Any]]:
@@ -468,6 +543,7 @@ def bench_flows(options: FlowsOptions) -> tuple[Table, dict[str, Any]]:
 
 _ACTIONS: dict[str, tuple[type, Callable[[Any], tuple[Table, dict[str, Any]]]]] = {
     "train": (TrainOptions, bench_train),
+    "scale": (ScaleOptions, bench_scale),
     "sample": (SampleOptions, bench_sample),
     "deploy": (DeployOptions, bench_deploy),
     "explore": (ExploreOptions, bench_explore),
