@@ -8,7 +8,7 @@ import pytest
 
 from nfrl.agents import CRLConfig, FQLConfig, GCBCConfig, IDQLConfig, NFGCBCConfig, NFUGSConfig
 from nfrl.agents.parts.networks import exploring_network, gelu_network, relu_network
-from nfrl.networks import MLP
+from nfrl.networks import MLP, LayerNorm
 from nfrl.spec import Spec
 
 INPUTS, HIDDEN, OUTPUTS = 30, (40, 50), 20
@@ -100,3 +100,24 @@ def test_each_agent_has_its_own_papers_networks():
         assert all(not layer.bias.any() for layer in network.layers)
     flow = built(NFGCBCConfig(encoder=(8,))).policy.encoder
     assert all(layer.bias.all() for layer in flow.layers), "the paper's code is PyTorch's"
+
+
+def plain_norm(x, epsilon=1e-5):
+    centred = x - x.mean()
+    return centred / jnp.sqrt(jnp.square(centred).mean() + epsilon)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3])
+def test_a_normalised_layer_has_the_derivatives_of_its_formula(size):
+    """In both directions and twice over: scores of flows are differentiated again."""
+    x, weights = size * jr.normal(jr.key(0), (6,)), jnp.arange(6.0)
+    norm = LayerNorm(6)
+    for derivative in (jax.jacfwd, jax.jacrev):
+        np.testing.assert_allclose(
+            derivative(norm)(x), derivative(plain_norm)(x), rtol=1e-4, atol=1e-4 / size
+        )
+    ours, theirs = (
+        jax.hessian(lambda x, norm=norm: jnp.sin(norm(x)) @ weights)(x)
+        for norm in (norm, plain_norm)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 / size**2)

@@ -1,6 +1,7 @@
 """Networks that flows and agents are built of. Each works on one example; batching is ``vmap``."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -70,9 +71,23 @@ class LayerNorm(eqx.Module):
         self.epsilon = epsilon
 
     def __call__(self, x: Float[Array, " width"]) -> Float[Array, " width"]:
-        centred = x - x.mean()
-        variance = jnp.square(centred).mean()
-        return centred * jax.lax.rsqrt(variance + self.epsilon) * self.scale + self.shift
+        return _normalised(x, self.epsilon) * self.scale + self.shift
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _normalised(x: Float[Array, " width"], epsilon: float) -> Float[Array, " width"]:
+    centred = x - x.mean()
+    return centred * jax.lax.rsqrt(jnp.square(centred).mean() + epsilon)
+
+
+@_normalised.defjvp
+def _normalised_jvp(epsilon: float, primals: tuple[Array], tangents: tuple[Array]) -> Any:
+    """Differentiate in closed form: in fewer passes over x than rule by rule."""
+    (x,), (dx,) = primals, tangents
+    centred = x - x.mean()
+    scale = jax.lax.rsqrt(jnp.square(centred).mean() + epsilon)
+    normal = centred * scale
+    return normal, scale * (dx - dx.mean() - normal * (normal * dx).mean())
 
 
 class MLP(eqx.Module):
