@@ -163,7 +163,10 @@ def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refuse
     ("arguments", "words"),
     [
         (("data", "mak"), "make, check or join"),
-        (("bench", "trian"), "train, scale, sample, deploy, explore, data, stream, modes or flows"),
+        (
+            ("bench", "trian"),
+            "train, scale, flowjax, sample, deploy, explore, data, stream, modes or flows",
+        ),
         (("bench", "sample", "--batches", "0"), "1 or more"),
         (("bench", "scale", "--seeds", "0"), "seeds must each be 1 or more"),
         (("bench", "scale", "--agent", "nf-bc"), "nf-gcbc"),

@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from nfrl.agents import NFGCBCConfig
 from nfrl.analysis.kernels import kernels_of
+from nfrl.analysis.speed_flowjax import beside_flowjax
 from nfrl.analysis.speed_training import product_loop
+from nfrl.flows import RealNVPConfig
 
 
 @pytest.mark.usefixtures("optimised")
@@ -39,3 +42,14 @@ def test_kernels_are_what_a_loop_has_left():
     assert 3 <= kernels["others"] <= 8
     with pytest.raises(ValueError, match="no loop"):
         kernels_of(jax.jit(jnp.sin).lower(1.0).compile().as_text())
+
+
+def test_flowjaxs_flow_has_as_much_arithmetic():
+    config = NFGCBCConfig(RealNVPConfig(2, 64), encoder=(32,), condition_dim=16)
+    speeds = beside_flowjax(
+        config, observation_dim=6, action_dim=4, batch_size=16, steps=2, rounds=1
+    )
+    assert list(speeds) == ["nfrl", "flowjax"]
+    ours, theirs = speeds.values()
+    assert theirs.megaflop == pytest.approx(ours.megaflop, rel=0.1)
+    assert min(ours.steps_per_second, theirs.products_per_second) > 0

@@ -196,7 +196,7 @@ def _numpy_sampler(agent: Any, data: Dataset, batch_size: int) -> Callable[[], A
 
 def product_shapes(policy: Any) -> list[tuple[int, int]]:
     """Return the shapes of a policy's weights, (inputs, outputs)."""
-    return [leaf.shape for leaf in jax.tree.leaves(policy) if eqx.is_array(leaf) and leaf.ndim == 2]
+    return [leaf.shape for leaf in jax.tree.leaves(policy) if getattr(leaf, "ndim", 0) == 2]
 
 
 def product_side(

@@ -23,6 +23,7 @@ from nfrl.analysis.multimodality import DENSITIES, MODELS, compare, true_samples
 from nfrl.analysis.speed_collecting import collecting_speed
 from nfrl.analysis.speed_deploying import PRODUCTS, deploying_speed
 from nfrl.analysis.speed_exploring import exploring_speed
+from nfrl.analysis.speed_flowjax import beside_flowjax
 from nfrl.analysis.speed_scaling import scaling_speed
 from nfrl.analysis.speed_streaming import streaming_speed, write_random
 from nfrl.analysis.speed_training import sampling_milliseconds, synthetic, training_speed
@@ -94,6 +95,23 @@ class ScaleOptions:
     """A Markdown file whose table, between <!-- results:scaling --> marks, is made anew."""
     picture: Path | None = None
     """A PNG file to draw them to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowjaxOptions:
+    """Train nf-gcbc with our flow and with flowjax's coupling flow of equal arithmetic, in turn.
+
+    On cube-single's sizes (28 observed numbers, 5-d actions).
+    """
+
+    preset: str = "paper"
+    """Whose networks and batches: "paper" or "laptop"."""
+    steps: int = 20
+    """Updates in a compiled call."""
+    rounds: int = 5
+    """How often each side is timed; the medians count."""
+    out: Path | None = None
+    """A JSON file to write the figures to, with versions and device."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -339,6 +357,30 @@ def bench_scale(options: ScaleOptions) -> tuple[Table, dict[str, Any]]:
     return found, record
 
 
+def bench_flowjax(options: FlowjaxOptions) -> tuple[Table, dict[str, Any]]:
+    """Time training with either flow, and the bare matrix products of each."""
+    preset = _preset("nf-gcbc", options.preset)
+    speeds = beside_flowjax(
+        preset.agent,
+        observation_dim=OBSERVATION_DIM,
+        action_dim=ACTION_DIM,
+        batch_size=preset.training.batch_size,
+        steps=options.steps,
+        rounds=options.rounds,
+    )
+    table = Table("flow", "MFLOP a transition", "steps/s", "products alone", "share")
+    for name, speed in speeds.items():
+        table.add_row(
+            name,
+            f"{speed.megaflop:.2f}",
+            f"{speed.steps_per_second:.1f}",
+            f"{speed.products_per_second:.1f}",
+            f"{speed.steps_per_second / speed.products_per_second:.0%}",
+        )
+    flows = {name: dataclasses.asdict(speed) for name, speed in speeds.items()}
+    return table, {"preset": options.preset, "flows": flows}
+
+
 def bench_sample(options: SampleOptions) -> tuple[Table, dict[str, Any]]:
     """Time the choice of one action and of many at once."""
     _check("agent", options.agents, agents_that(explores=False))
@@ -544,6 +586,7 @@ def bench_flows(options: FlowsOptions) -> tuple[Table, dict[str, Any]]:
 _ACTIONS: dict[str, tuple[type, Callable[[Any], tuple[Table, dict[str, Any]]]]] = {
     "train": (TrainOptions, bench_train),
     "scale": (ScaleOptions, bench_scale),
+    "flowjax": (FlowjaxOptions, bench_flowjax),
     "sample": (SampleOptions, bench_sample),
     "deploy": (DeployOptions, bench_deploy),
     "explore": (ExploreOptions, bench_explore),

@@ -10,7 +10,7 @@ LIMIT = 2_000_000_000
 """Bytes that are kept; the oldest programs go first."""
 _PREFIX = "nfrl-compiled-"
 _SETTINGS = {
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 
