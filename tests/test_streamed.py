@@ -40,6 +40,10 @@ DRAW = {
     "waypoints": partial(
         samplers.sample_waypoints, steps_ahead=3, discount=0.9, same=0.2, random=0.3
     ),
+    "waypoints before jumps": partial(
+        samplers.sample_waypoints,
+        **{"steps_ahead": 3, "discount": 0.9, "same": 0.2, "random": 0.3, "jump": ((0, 1), 1.0)},
+    ),
     "rewarded waypoints": partial(
         samplers.sample_waypoints,
         **{"steps_ahead": 3, "discount": 0.9, "same": 0.2, "random": 0.3, "rewarded": True},

@@ -11,7 +11,7 @@ import pytest
 
 from nfrl.agents import NFWaypointsConfig, NFWaypointsRLConfig
 from nfrl.agents.parts.optimization import AdamW
-from nfrl.agents.parts.places import FAR, PlaceGraph, spread
+from nfrl.agents.parts.places import FAR, PlaceGraph, jump_distance, spread
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import sample_waypoints
 from nfrl.errors import UserError
@@ -97,6 +97,21 @@ def test_paths_join_pieces_of_different_trajectories():
     assert back > FAR / 2  # nobody ever went back
 
 
+def test_no_path_leads_through_a_jump_whose_end_is_chance():
+    """From the middle of a line one is thrown to one of two ends; walking takes longer."""
+    walk = np.stack([np.arange(0, 4, 0.1), np.zeros(40)], axis=1)
+    thrown = [np.concatenate([walk[:20], end + 0 * walk[:20]]) for end in ([3.9, 0], [0, 5])]
+    places = np.concatenate([walk, *thrown]).astype(np.float32)
+    last = np.repeat([39, 79, 119], 40)
+    graph = PlaceGraph.of(places, last, landmarks=45, reach=5)
+    walked, chance = (
+        graph.steps_between(jnp.array([[1.8, 0.0]]), jnp.array(end))[0]
+        for end in ([3.9, 0.0], [0.0, 5.0])
+    )
+    assert walked > 20
+    assert chance > FAR / 2
+
+
 def test_landmarks_are_spread_over_the_places():
     rng = np.random.default_rng(0)
     places = np.concatenate([rng.normal(size=(5000, 2)) * 0.01, rng.uniform(-1, 1, (200, 2))])
@@ -126,6 +141,29 @@ def test_waypoints_are_later_states_of_the_same_trajectory(data):
     assert (np.asarray(batch.masks) == np.where(reached, 0, 1)).all()
     elsewhere = (index["goals"] < here) | (index["goals"] > last)
     assert elsewhere.mean() == pytest.approx(0.3, abs=0.03)
+
+
+def test_waypoints_lie_before_a_jump():
+    """One walks to 1.9, and is thrown to 9, where one walks on."""
+    line = np.concatenate([np.arange(0, 2, 0.1), 9 + np.arange(0, 2, 0.1)])
+    places = np.stack([line, 0 * line], axis=1)
+    data = Dataset.from_arrays(places, np.zeros((40, 1)), np.arange(40) == 39)
+    distance = jump_distance(places, np.asarray(data.last))
+    assert 0.1 < distance < 7
+    assert jump_distance(places[:20], np.full(20, 19)) is None
+    batch = sample_waypoints(
+        *(data, jr.key(0), 500),
+        **{"steps_ahead": 5, "discount": 0.9, "same": 0.2, "random": 0.3},
+        jump=((0, 1), distance),
+    )
+    for later in (batch.waypoints, batch.near_waypoints):
+        here, there = batch.observations[:, 0], later[:, 0]
+        assert ((here < 5) == (there < 5)).all()
+        free = (here < 1.4) | ((here > 5) & (here < 10.4))
+        steps = jnp.round((there - here)[free] / 0.1)
+        assert steps.max() == 5
+        assert steps.min() == (5 if later is batch.waypoints else 1)
+    assert batch.waypoints[batch.observations[:, 0] < 5, 0].max() == pytest.approx(1.9)
 
 
 @pytest.mark.parametrize("values", ["graph", "learned"])

@@ -42,7 +42,7 @@ from nfrl.agents.parts.checks import (
 from nfrl.agents.parts.flow_policy import FlowPolicy
 from nfrl.agents.parts.implicit_q import expectile_loss
 from nfrl.agents.parts.optimization import AdamW, follow, gradient_step, initial_state, join_metrics
-from nfrl.agents.parts.places import PlaceGraph, spread
+from nfrl.agents.parts.places import PlaceGraph, jump_distance, spread
 from nfrl.agents.wrappers.units import build_in_units
 from nfrl.data.dataset import Dataset
 from nfrl.data.normalizer import Normalizer
@@ -173,17 +173,19 @@ class NFWaypointsConfig:
             else Normalizer.standard(np.asarray(data.observations))
         )
         values: Any
-        ends = None
+        rows, ends, jump = None, None, None
+        if data is not None:
+            rows = np.asarray(normalizer.encode(jnp.asarray(data.observations)))[:, places]
+            jump = jump_distance(np.asarray(data.observations)[:, places], np.asarray(data.last))
         if self.values == "learned":
             told = len(shown) if rewarded else len(shown) + len(places)
             values = tuple(
                 MLP(each, told, self.value_hidden, 1, activation=jax.nn.gelu) for each in value_keys
             )
-        elif data is None:
+        elif data is None or rows is None:
             values = PlaceGraph.empty(self.landmarks, len(places))
             ends = NonTrainable(jnp.zeros((ENDS, len(places)))) if rewarded else None
         else:
-            rows = np.asarray(normalizer.encode(jnp.asarray(data.observations)))[:, places]
             values = PlaceGraph.of(
                 rows, np.asarray(data.last), landmarks=self.landmarks, reach=self.steps_ahead
             )
@@ -201,6 +203,7 @@ class NFWaypointsConfig:
             places,
             shown,
             steps,
+            jump,
         )
 
 
@@ -234,6 +237,7 @@ class NFWaypoints(eqx.Module):
     places: tuple[int, ...] = eqx.field(static=True)
     shown: tuple[int, ...] = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+    jump: float | None = eqx.field(static=True)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -252,6 +256,7 @@ class NFWaypoints(eqx.Module):
             same=config.goals_same,
             random=config.goals_random,
             rewarded=config.capabilities.rewards,
+            jump=None if self.jump is None else (self.places, self.jump),
         )
 
     def update(
@@ -293,6 +298,7 @@ class NFWaypoints(eqx.Module):
             self.places,
             self.shown,
             self.steps,
+            self.jump,
         )
         return agent, join_metrics(policy=of_policy, prior=of_prior, **parts)
 

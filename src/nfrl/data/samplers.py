@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -277,6 +277,7 @@ def sample_waypoints(
     same: float,
     random: float,
     rewarded: bool = False,
+    jump: tuple[tuple[int, ...], float] | None = None,
 ) -> WaypointBatch:
     """Draw transitions with waypoints, and with goals for a value of places.
 
@@ -289,6 +290,8 @@ def sample_waypoints(
         same: Share of the goals that are the state itself.
         random: Share of them that are any state of a transition of the data.
         rewarded: Rewards are the data's, and not those of the goals.
+        jump: Columns of an observation, and how far these move in a step that is a jump: waypoints
+            then lie no later than the last state before one. None where nothing jumps.
     """
     row_key, goal_key, random_key, kind_key, near_key = jr.split(key, 5)
     rows = _rows(dataset, row_key, batch_size)
@@ -310,9 +313,31 @@ def sample_waypoints(
         observations[goals],
         rewards,
         masks,
-        observations[jnp.minimum(rows + steps_ahead, last)],
-        observations[jnp.minimum(rows + near, last)],
+        *_ahead(observations, rows, last, (steps_ahead, near), steps_ahead, jump),
     )
+
+
+def _ahead(
+    observations: Any,
+    rows: Int[Array, " batch"],
+    last: Int[Array, " batch"],
+    steps: tuple[Int[Array, " batch"] | int, ...],
+    longest: int,
+    jump: tuple[tuple[int, ...], float] | None,
+) -> list[Float[Array, "batch observation"]]:
+    """Return the states some numbers of steps later, no later than a trajectory's end or a jump."""
+    if jump is None:
+        return [observations[jnp.minimum(rows + count, last)] for count in steps]
+    columns, distance = jump
+    # All states on the way: which of them is wanted is known only when they are seen.
+    path = observations[jnp.minimum(rows[:, None] + jnp.arange(longest + 1), last[:, None])]
+    places = path[..., jnp.array(columns)]
+    moved = jnp.linalg.norm(jnp.diff(places, axis=1), axis=-1)
+    before = jnp.cumprod(moved <= distance, axis=1).sum(1)  # steps until a jump
+    return [
+        jnp.take_along_axis(path, jnp.minimum(count, before)[:, None, None], axis=1)[:, 0]
+        for count in steps
+    ]
 
 
 def sample_chunks(

@@ -20,6 +20,9 @@ EDGE_COST = 3.0
 each edge may begin anywhere near its landmark."""
 FAR = 1e5
 """Steps between landmarks that no path joins."""
+JUMP = 10.0
+"""A step this many times as long as most is a jump, such as a teleporter's. Where it leads is
+chance, so no edge goes through it: else every place that it may lead to would seem near."""
 
 
 class PlaceGraph(eqx.Module):
@@ -61,8 +64,10 @@ class PlaceGraph(eqx.Module):
         steps = np.full((landmarks, landmarks), FAR, np.float32)
         np.fill_diagonal(steps, 0.0)
         rows = np.arange(len(places))
+        jumps = _jumps_before(places, last)
         for length in _edge_lengths(reach):
             begins = rows[rows + length <= last]
+            begins = begins[jumps[begins] == jumps[begins + length]]
             pairs = nearest[begins], nearest[begins + length]
             np.minimum.at(steps, pairs, np.float32(length + EDGE_COST))
         for middle in range(landmarks):  # Floyd and Warshall
@@ -119,6 +124,32 @@ def spread(
         distance = np.minimum(distance, np.square(pool - chosen[i - 1]).sum(1))
         chosen[i] = pool[int(distance.argmax())]
     return chosen
+
+
+def jump_distance(
+    places: Float[np.ndarray, "rows place"], last: Int[np.ndarray, " rows"]
+) -> float | None:
+    """Return how far a step must go to be a jump; None where no step of the data does."""
+    moved = _moved(places, last)
+    distance = JUMP * max(float(np.quantile(moved, 0.9)), 1e-6)
+    return distance if (moved > distance).any() else None
+
+
+def _moved(
+    places: Float[np.ndarray, "rows place"], last: Int[np.ndarray, " rows"]
+) -> Float[np.ndarray, " steps"]:
+    """Return how far each step went, from each row to the next; 0 between trajectories."""
+    within = np.arange(len(places) - 1) < last[:-1]
+    return np.linalg.norm(np.diff(places, axis=0), axis=1) * within
+
+
+def _jumps_before(
+    places: Float[np.ndarray, "rows place"], last: Int[np.ndarray, " rows"]
+) -> Int[np.ndarray, " rows"]:
+    """Return how many jumps lie before each row, all trajectories laid end to end."""
+    distance = jump_distance(places, last)
+    jumps = np.zeros(len(places) - 1) if distance is None else _moved(places, last) > distance
+    return np.concatenate([[0], np.cumsum(jumps)])
 
 
 def _nearest(places: np.ndarray, landmarks: np.ndarray, at_once: int = 50_000) -> np.ndarray:
