@@ -165,7 +165,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(arguments, nearest, refuse
         (("data", "mak"), "make, check or join"),
         (
             ("bench", "trian"),
-            "train, scale, flowjax, sample, deploy, explore, data, stream, modes or flows",
+            "train, scale, flowjax, start, sample, deploy, explore, data, stream, modes or flows",
         ),
         (("bench", "sample", "--batches", "0"), "1 or more"),
         (("bench", "scale", "--seeds", "0"), "seeds must each be 1 or more"),
@@ -819,6 +819,16 @@ def test_speed_is_measured(tmp_path, capsys):
     times = json.loads(out.read_text())["agents"]["gcbc"]
     assert list(times) == ["milliseconds_1", "milliseconds_50"]
     assert all(0 < value < 10_000 for value in times.values())
+
+
+def test_starting_is_measured(tmp_path, monkeypatch):
+    """What was compiled the first time is kept in a folder of its own, and found again."""
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    out = tmp_path / "start.json"
+    words = ["--agents", "gcbc", "--preset", "laptop", "--out", str(out)]
+    assert main(["bench", "start", *words]) == 0
+    seconds = json.loads(out.read_text())["agents"]["gcbc"]
+    assert 0 < seconds["again_seconds"] < seconds["first_seconds"]
 
 
 def test_batches_and_seeds_are_measured(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import pages
 import pytest
 
 from nfrl.agents import NFGCBCConfig
@@ -9,6 +10,8 @@ from nfrl.analysis.kernels import kernels_of
 from nfrl.analysis.speed_flowjax import beside_flowjax
 from nfrl.analysis.speed_training import product_loop
 from nfrl.flows import RealNVPConfig
+from nfrl.reading import read_json
+from nfrl.reports.scaling import scaling
 
 
 @pytest.mark.usefixtures("optimised")
@@ -53,3 +56,19 @@ def test_flowjaxs_flow_has_as_much_arithmetic():
     ours, theirs = speeds.values()
     assert theirs.megaflop == pytest.approx(ours.megaflop, rel=0.1)
     assert min(ours.steps_per_second, theirs.products_per_second) > 0
+
+
+def test_the_tables_of_the_page_are_the_records():
+    page, bench = pages.page("speed.md"), pages.DOCS.parent / "results" / "bench"
+    assert scaling(read_json(bench / "scale-cpu.json")).markdown() in page
+    for name, flow in read_json(bench / "flowjax.json")["flows"].items():
+        rates = flow["steps_per_second"], flow["products_per_second"]
+        cells = [*(f"{rate:.1f}" for rate in rates), f"{rates[0] / rates[1]:.0%}"]
+        assert f"| {name} | {flow['megaflop']:.2f} | {' | '.join(cells)} |" in page
+    for name, start in read_json(bench / "start.json")["agents"].items():
+        times = start["first_seconds"], start["again_seconds"]
+        assert f"| {name} | {times[0]:.1f} | {times[1]:.1f} |" in page
+    for preset in ("paper", "laptop"):
+        counts = read_json(bench / f"kernels-{preset}.json")
+        all_of = [str(counts[side]["kernels"]["all"]) for side in ("before", "after")]
+        assert f"| {' | '.join(all_of)} | `results/bench/kernels-{preset}.json` |" in page

@@ -25,6 +25,7 @@ from nfrl.analysis.speed_deploying import PRODUCTS, deploying_speed
 from nfrl.analysis.speed_exploring import exploring_speed
 from nfrl.analysis.speed_flowjax import beside_flowjax
 from nfrl.analysis.speed_scaling import scaling_speed
+from nfrl.analysis.speed_starting import starting_speed
 from nfrl.analysis.speed_streaming import streaming_speed, write_random
 from nfrl.analysis.speed_training import sampling_milliseconds, synthetic, training_speed
 from nfrl.errors import UserError, unknown_name
@@ -37,6 +38,7 @@ from nfrl.reports.modes import mode_samples
 from nfrl.reports.scaling import scaling, scaling_figure
 from nfrl.reports.streaming import streaming
 from nfrl.reports.style import png
+from nfrl.reports.table import Table as PageTable
 from nfrl.reports.tables import update_readme
 from nfrl.runs.provenance import device, provenance
 from nfrl.spec import Spec
@@ -110,6 +112,22 @@ class FlowjaxOptions:
     """Updates in a compiled call."""
     rounds: int = 5
     """How often each side is timed; the medians count."""
+    out: Path | None = None
+    """A JSON file to write the figures to, with versions and device."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StartOptions:
+    """Measure the time from the command to the first update: the first time, and again.
+
+    Random data of cube-single's sizes (28 observed numbers, 5-d actions) are trained on by the
+    command that a user gives.
+    """
+
+    agents: tuple[str, ...] = ("gcbc", "nf-gcbc")
+    """Which agents."""
+    preset: str = "laptop"
+    """Whose networks: "paper" or "laptop"."""
     out: Path | None = None
     """A JSON file to write the figures to, with versions and device."""
 
@@ -266,6 +284,8 @@ def run(arguments: Sequence[str]) -> None:
     if options.out is not None:
         record = {"bench": action, **figures, **provenance()}
         write_json(options.out, json.loads(json.dumps(record)))
+    if action in _PAGE_TABLES and options.page is not None:
+        update_readme(options.page, [_PAGE_TABLES[action](figures)])
 
 
 def bench_train(options: TrainOptions) -> tuple[Table, dict[str, Any]]:
@@ -345,8 +365,6 @@ def bench_scale(options: ScaleOptions) -> tuple[Table, dict[str, Any]]:
         "device": device(),
     }
     table = scaling(record)
-    if options.page is not None:
-        update_readme(options.page, [table])
     if options.picture is not None:
         picture = png(scaling_figure(record))
         write_atomically(options.picture, lambda file: file.write(picture))
@@ -379,6 +397,25 @@ def bench_flowjax(options: FlowjaxOptions) -> tuple[Table, dict[str, Any]]:
         )
     flows = {name: dataclasses.asdict(speed) for name, speed in speeds.items()}
     return table, {"preset": options.preset, "flows": flows}
+
+
+def bench_start(options: StartOptions) -> tuple[Table, dict[str, Any]]:
+    """Give each agent's command several times."""
+    _check("agent", options.agents, agents_that(explores=False, rewards=False))
+    table = Table("agent", "the first time, s", "again, s")
+    figures = {}
+    with (
+        temporary_folder("nfrl-start-") as place,
+        progress("starting", len(options.agents), "agents") as update,
+    ):
+        write_random(place / "data", 2000, OBSERVATION_DIM, ACTION_DIM)
+        for number, agent in enumerate(options.agents):
+            words = (agent, "--preset", options.preset)
+            speed = starting_speed(place / "data", words, place / agent)
+            table.add_row(agent, f"{speed.first_seconds:.1f}", f"{speed.again_seconds:.1f}")
+            figures[agent] = dataclasses.asdict(speed)
+            update(number + 1)
+    return table, {"preset": options.preset, "agents": figures}
 
 
 def bench_sample(options: SampleOptions) -> tuple[Table, dict[str, Any]]:
@@ -524,8 +561,6 @@ def bench_stream(options: StreamOptions) -> tuple[Table, dict[str, Any]]:
                 figures.setdefault(agent, []).extend(map(dataclasses.asdict, sides))
             shutil.rmtree(folder)
     record = {"preset": options.preset, "steps": options.steps, "agents": figures}
-    if options.page is not None:
-        update_readme(options.page, [streaming(record)])
     return streaming(record).rich(), record
 
 
@@ -577,16 +612,14 @@ def bench_flows(options: FlowsOptions) -> tuple[Table, dict[str, Any]]:
             figures[name]["densities"][density] = dataclasses.asdict(score)
             update(done + 1)
     record = {"steps": options.steps, "seed": options.seed, "flows": figures}
-    table = flow_kinds(record)
-    if options.page is not None:
-        update_readme(options.page, [table])
-    return table.rich(), record
+    return flow_kinds(record).rich(), record
 
 
 _ACTIONS: dict[str, tuple[type, Callable[[Any], tuple[Table, dict[str, Any]]]]] = {
     "train": (TrainOptions, bench_train),
     "scale": (ScaleOptions, bench_scale),
     "flowjax": (FlowjaxOptions, bench_flowjax),
+    "start": (StartOptions, bench_start),
     "sample": (SampleOptions, bench_sample),
     "deploy": (DeployOptions, bench_deploy),
     "explore": (ExploreOptions, bench_explore),
@@ -595,6 +628,12 @@ _ACTIONS: dict[str, tuple[type, Callable[[Any], tuple[Table, dict[str, Any]]]]] 
     "modes": (ModesOptions, bench_modes),
     "flows": (FlowsOptions, bench_flows),
 }
+_PAGE_TABLES: dict[str, Callable[[dict[str, Any]], PageTable]] = {
+    "scale": scaling,
+    "stream": streaming,
+    "flows": flow_kinds,
+}
+"""What a page shows of a record."""
 
 
 def _check(kind: str, names: Sequence[str], known: Collection[str]) -> None:

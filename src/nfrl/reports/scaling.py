@@ -63,7 +63,7 @@ def scaling_figure(record: Mapping[str, Any]) -> Figure:
             limit = "matrix products alone" if i == 0 else None
             axes.plot(batches, products, color=colour, linestyle="--", linewidth=1, label=limit)
         count_axis(axes, log=True)
-        axes.set_yscale("log")
+        count_axis(axes, log=True, which="y")
         axes.set_xlabel("transitions in a batch")
         axes.set_ylabel("updates a second, of all seeds")
         legend_below(figure, axes)

@@ -154,18 +154,24 @@ def agent_colour(agent: str) -> str:
     return _AGENTS.get(agent, INK)
 
 
-def count_axis(axes: Axes, log: bool = False) -> None:
-    """Label the x axis with short numbers (30k, 2.1M), on a logarithmic scale or a linear one."""
-    short = FuncFormatter(lambda value, _: count(value))
+def count_axis(axes: Axes, log: bool = False, which: str = "x") -> None:
+    """Label an axis with short numbers (30k, 2.1M), on a logarithmic scale or a linear one.
+
+    Args:
+        axes: Whose.
+        log: Whether its scale is logarithmic.
+        which: "x" or "y".
+    """
+    axis = axes.xaxis if which == "x" else axes.yaxis
     if log:
-        axes.set_xscale("log")
-        low, high = axes.get_xlim()
+        axes.set(**{f"{which}scale": "log"})
+        low, high = axis.get_view_interval()
         ratio = high / low
         steps = (1, 2, 3, 5, 7) if ratio < 8 else (1, 2, 5) if ratio < 300 else (1,)
-        axes.xaxis.set_major_locator(LogLocator(subs=steps))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(short)
+        axis.set_major_locator(LogLocator(subs=steps))
+        axis.set_minor_locator(NullLocator())
+        axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
 
 
 def _pale(colour: str, share: float) -> str:
