@@ -12,10 +12,11 @@ import pytest
 from nfrl.agents import NFWaypointsConfig, NFWaypointsRLConfig
 from nfrl.agents.parts.optimization import AdamW
 from nfrl.agents.parts.places import FAR, PlaceGraph, jump_distance, spread
+from nfrl.cli.words import from_file, with_slots
 from nfrl.data.dataset import Dataset
 from nfrl.data.samplers import sample_waypoints
 from nfrl.errors import UserError
-from nfrl.flows import RealNVPConfig
+from nfrl.flows import GaussianConfig, RealNVPConfig
 from nfrl.spec import Spec
 
 SMALL = NFWaypointsConfig(
@@ -296,3 +297,16 @@ def test_what_a_place_is_must_be_said(data):
         dataclasses.replace(SMALL, goal_columns=()).build(jr.key(0), SPEC, 100, data)
     with pytest.raises(UserError, match="columns 0 to 3"):
         dataclasses.replace(SMALL, goal_columns=(0, 9)).build(jr.key(0), SPEC, 100, data)
+
+
+def test_the_density_of_waypoints_is_a_slot_as_that_of_actions_is(tmp_path):
+    words = ["--agent.prior", "gaussian", "--agent.prior.hidden", "8", "--agent.flow=gaussian"]
+    config, left = with_slots(NFWaypointsConfig(), words)
+    assert (config.flow, config.prior) == (GaussianConfig(), GaussianConfig())
+    assert left == ["--agent.prior.hidden", "8"]
+    file = tmp_path / "run.toml"
+    file.write_text(
+        'task = "pointmaze-medium-navigate-v0"\n[agent]\nname = "nf-waypoints"\n'
+        '[agent.prior]\nname = "gaussian"\nhidden = [8]\n'
+    )
+    assert from_file(file)[2:] == ["--agent.prior", "gaussian", "--agent.prior.hidden", "8"]

@@ -21,9 +21,7 @@ class StartingSpeed:
     """With the programs kept that the first command compiled; the median of the further ones."""
 
 
-def starting_speed(
-    folder: Path, words: Sequence[str], place: Path, *, again: int = 3
-) -> StartingSpeed:
+def starting_speed(folder: Path, words: Sequence[str], place: Path, *, again: int) -> StartingSpeed:
     """Give the same command several times, with a folder of compiled programs of its own.
 
     Args:

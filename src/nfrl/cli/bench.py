@@ -128,6 +128,8 @@ class StartOptions:
     """Which agents."""
     preset: str = "laptop"
     """Whose networks: "paper" or "laptop"."""
+    again: int = 3
+    """How many times after the first; the median counts."""
     out: Path | None = None
     """A JSON file to write the figures to, with versions and device."""
 
@@ -401,6 +403,8 @@ def bench_flowjax(options: FlowjaxOptions) -> tuple[Table, dict[str, Any]]:
 
 def bench_start(options: StartOptions) -> tuple[Table, dict[str, Any]]:
     """Give each agent's command several times."""
+    if options.again < 1:
+        raise UserError(f"again must be at least 1; got {options.again}")
     _check("agent", options.agents, agents_that(explores=False, rewards=False))
     table = Table("agent", "the first time, s", "again, s")
     figures = {}
@@ -411,7 +415,7 @@ def bench_start(options: StartOptions) -> tuple[Table, dict[str, Any]]:
         write_random(place / "data", 2000, OBSERVATION_DIM, ACTION_DIM)
         for number, agent in enumerate(options.agents):
             words = (agent, "--preset", options.preset)
-            speed = starting_speed(place / "data", words, place / agent)
+            speed = starting_speed(place / "data", words, place / agent, again=options.again)
             table.add_row(agent, f"{speed.first_seconds:.1f}", f"{speed.again_seconds:.1f}")
             figures[agent] = dataclasses.asdict(speed)
             update(number + 1)

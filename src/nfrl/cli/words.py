@@ -54,9 +54,10 @@ def without(arguments: Sequence[str], option: str) -> list[str]:
 
 
 def with_slots(config: Any, arguments: Sequence[str]) -> tuple[Any, list[str]]:
-    """Give an agent the flow and the image encoder that are asked for, and full names to sizes.
+    """Give an agent the flows and the image encoder that are asked for, and full names to sizes.
 
-    ``--agent.flow NAME`` chooses a flow, ``--agent.images.encoder NAME`` an encoder of images.
+    ``--agent.flow NAME`` chooses a flow, as does ``--agent.prior NAME`` where an agent has a second
+    one in that field; ``--agent.images.encoder NAME`` an encoder of images.
     ``--agent.channels 128`` is short for ``--agent.flow.channels 128`` where the flow has such a
     value and the agent none.
 
@@ -67,19 +68,27 @@ def with_slots(config: Any, arguments: Sequence[str]) -> tuple[Any, list[str]]:
     Returns:
         The configuration, and the words without the names.
     """
-    found = early(arguments, agent__flow={}, agent__images__encoder={})
     fields = {field.name for field in dataclasses.fields(config)}
-    if found.agent__flow is not None:
-        if "flow" not in fields:
+    flows = [name for name in fields if isinstance(getattr(config, name), FlowConfig)]
+    slots = sorted({*flows, "flow"})
+    options: dict[str, Any] = {f"agent__{name}": {} for name in slots}
+    found = early(arguments, **options, agent__images__encoder={})
+    for name in slots:
+        asked = getattr(found, f"agent__{name}")
+        if asked is None:
+            continue
+        if name not in fields:
             raise UserError(f"--agent.flow: {type(config).__name__} has no flow")
-        config = dataclasses.replace(config, flow=_slot("flows", found.agent__flow, FlowConfig))
+        config = dataclasses.replace(config, **{name: _slot("flows", asked, FlowConfig)})
     if found.agent__images__encoder is not None:
         if "images" not in fields:
             raise UserError(f"--agent.images.encoder: {type(config).__name__} sees no images")
         encoder = _slot("encoders", found.agent__images__encoder, ImageEncoderConfig)
         images = dataclasses.replace(config.images, encoder=encoder)
         config = dataclasses.replace(config, images=images)
-    words = without(without(arguments, "--agent.flow"), "--agent.images.encoder")
+    words = without(arguments, "--agent.images.encoder")
+    for name in slots:
+        words = without(words, f"--agent.{name}")
     if "flow" in fields:
         sizes = {field.name for field in dataclasses.fields(config.flow)} - fields
         words = [_full(word, sizes) for word in words]
@@ -107,7 +116,7 @@ def from_file(path: Path) -> list[str]:
     """Return the words that a TOML or YAML file stands for.
 
     Tables are options with dots, ``[training] steps = 100`` is ``--training.steps 100``; the names
-    of the agent, of its flow and of its image encoder are ``name`` in their tables.
+    of the agent, of its flows and of its image encoder are ``name`` in their tables.
 
     Raises:
         UserError: The file is not there, or no such file.
@@ -132,7 +141,9 @@ def from_file(path: Path) -> list[str]:
     for key, value in (("agent", name), ("task", task)):
         if value is not None and not (isinstance(value, str) and value):
             raise UserError(f"{path}: the name of the {key} is {one_line(repr(value))}, no text")
-    agent = _named(agent, "flow")
+    for slot in [key for key, value in agent.items() if isinstance(value, Mapping)]:
+        if "name" in agent[slot]:
+            agent = _named(agent, slot)
     if isinstance(images := agent.get("images"), Mapping):
         agent["images"] = _named(images, "encoder")
     words = options_of("", values) + options_of("agent.", agent)
