@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -245,6 +246,9 @@ def test_ogbench_reads_and_relabels_it(tmp_path, name):
     going_on = ~arrays["terminals"]
     np.testing.assert_array_equal(given[going_on], train["rewards"])
     np.testing.assert_array_equal(masks[going_on], train["masks"])
+    seen = f"visual-{environment.spec.id}"
+    if seen in gymnasium.registry:  # filmed, the same states have the same rewards
+        np.testing.assert_array_equal(rewards.label(f"ogbench:{seen}", arrays)[0], given)
     plain, _ = package.make_env_and_datasets(name, dataset_path=str(path), dataset_only=True)
     np.testing.assert_array_equal(plain["next_observations"][0], arrays["observations"][1])
 
@@ -450,6 +454,53 @@ def test_the_ant_expert_is_shown_its_body_and_the_way(experts, monkeypatch):
     assert any(np.allclose(c / np.linalg.norm(c), seen[0, 27:], atol=1e-3) for c in centres)
     # The noise is that of the data set.
     assert np.std(episode["actions"]) == pytest.approx(0.2, rel=0.15)
+
+
+class Camera:
+    """Stands for MuJoCo's renderer, which needs a graphics library: each image is the next grey."""
+
+    def __init__(self, model, height, width):
+        self.shape, self.images = (height, width, 3), 0
+
+    def update_scene(self, data, camera):
+        """What is seen is nothing of the scene."""
+
+    def render(self):
+        self.images += 1
+        return np.full(self.shape, self.images, np.uint8)
+
+
+def test_images_are_stored_and_the_ant_expert_is_shown_its_state(experts, monkeypatch):
+    """As OGBench's images: 64 x 64 of bytes, with the simulator's state beside them."""
+    from nfrl.benchmarks.ogbench.mazes import MazeCollector
+
+    expert = Recorded()
+    monkeypatch.setattr("nfrl.benchmarks.ogbench.mazes.load_expert", lambda name: expert)
+    monkeypatch.setattr("mujoco.Renderer", Camera)
+    ant = MazeCollector(recipe("visual-antmaze-medium-navigate-v0"))
+    episode = ant.episode(episode_seeds(0, "train", 3), 6)
+    images = episode["observations"]
+    assert (images.shape, images.dtype) == ((6, 64, 64, 3), np.uint8)
+    assert (np.diff(images[:, 0, 0, 0].astype(int)) == 1).all()  # one of each step
+    seen = np.array(expert.seen)
+    np.testing.assert_allclose(seen[:, :13], episode["qpos"][:, 2:], atol=1e-5)
+    np.testing.assert_allclose(seen[:, 13:27], episode["qvel"], atol=1e-5)
+
+
+def test_an_arm_is_filmed_while_it_is_moved(monkeypatch):
+    from ogbench.manipspace.envs.manipspace_env import ManipSpaceEnv
+
+    from nfrl.benchmarks.ogbench.manipulation import ManipulationCollector
+
+    picture = np.full((64, 64, 3), 7, np.uint8)
+    monkeypatch.setattr(ManipSpaceEnv, "get_pixel_observation", lambda self: picture)
+    collector = ManipulationCollector(recipe("visual-cube-single-play-v0"))
+    episode = collector.episode(episode_seeds(0, "train", 0), 8)
+    assert (episode["observations"] == picture).all()
+    assert episode["observations"].dtype == np.uint8
+    plain = ManipulationCollector(recipe("cube-single-play-v0"))
+    unseen = plain.episode(episode_seeds(0, "train", 0), 8)
+    np.testing.assert_array_equal(episode["qpos"], unseen["qpos"])  # the same arm, only filmed
 
 
 def test_explore_takes_a_new_direction_every_ten_steps(experts, monkeypatch):
@@ -776,7 +827,7 @@ def test_the_order_of_finding(folder, makes, capsys):
 def test_what_cannot_be_found(folder, monkeypatch):
     with pytest.raises(UserError, match="no such file"):
         resolve.find_or_make(POINT, path=folder / "absent.npz")
-    name = "visual-antmaze-large-navigate-v0"  # Not made here.
+    name = "powderworld-easy-play-v0"  # OGBench's, and not made here.
     with pytest.raises(UserError, match=rf"{name}.*--data"):
         resolve.find_or_make(name)
     (folder / f"{name}.npz").touch()

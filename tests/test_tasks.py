@@ -25,7 +25,8 @@ from nfrl.task import FAMILIES, Task, find_task
 
 TASKS = registry.mappings("tasks")
 OGBENCH = [task for task in TASKS.values() if (task.environment or "").startswith("ogbench:")]
-ARMS, MAZES = ([world for world in WORLDS if world.tags[0] == tag] for tag in ("arm", "maze"))
+OF_STATES = [world for world in WORLDS if "visual" not in world.tags]
+ARMS, MAZES = ([world for world in OF_STATES if world.tags[0] == tag] for tag in ("arm", "maze"))
 
 
 def bare(world, variant=""):
@@ -36,19 +37,21 @@ def bare(world, variant=""):
 
 
 def test_there_is_a_task_for_all_that_ogbench_registers():
-    """All that has data with states: for the rest of it no data sets are published."""
+    """All that has data: for the rest of it no data sets are published."""
     registered = {
         name
         for name, spec in gymnasium.registry.items()
         if str(spec.entry_point).startswith(("ogbench.locomaze", "ogbench.manipspace"))
-        and spec.kwargs.get("ob_type") != "pixels"
     }
     ours = {task.environment.removeprefix("ogbench:") for task in OGBENCH}
     assert ours <= registered
     assert {name.split("-singletask")[0].removesuffix("-v0") for name in registered - ours} == {
-        "cube-octuple",
-        "humanoidmaze-teleport",
+        *("cube-octuple", "humanoidmaze-teleport"),
+        "visual-humanoidmaze-teleport",
     }
+    for task in OGBENCH:
+        seen = gymnasium.spec(task.environment.removeprefix("ogbench:")).kwargs.get("ob_type")
+        assert ("visual" in task.tags) == (seen == "pixels")
 
 
 def test_horizons_are_the_environments_own():
@@ -90,7 +93,7 @@ def test_an_arms_goal_columns_are_ogbenchs_oracle_representation(world):
     np.testing.assert_allclose(whole[list(world.goal_columns)], oracle, atol=1e-9)
 
 
-@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
+@pytest.mark.parametrize("world", OF_STATES, ids=lambda world: world.name)
 def test_the_default_task_is_the_environments_own(world):
     environment = bare(world, "-singletask")
     if world in ARMS:
@@ -197,7 +200,11 @@ def test_every_task_has_its_line_or_shares_it(capsys, monkeypatch, tmp_path):
         (found,) = (each for each in lines if f" {line} " in each)
         assert word in found
     folded = listed(capsys)
-    shared = {(task.family, task.dataset, "pixels" in task.tags) for task in TASKS.values()}
+    shared = {
+        (task.family, task.dataset, "pixels" in task.tags)
+        for task in TASKS.values()
+        if "visual" not in task.tags
+    }
     assert len(folded) == len(shared)
     (ant,) = (each for each in folded if "antmaze-large-navigate-singletask" in each)
     assert "-singletask-[task{1..5}-]v0" in ant
@@ -208,7 +215,8 @@ def test_tasks_are_chosen_by_family_and_by_tags(capsys):
     assert len(listed(capsys, "--suite", "imitation")) == 5
     assert len(listed(capsys, "--family", "gcbc", "--tag", "maze", "soccer")) == 4
     # Of each data set: all goals, development goals, each goal with rewards, the default one.
-    assert len(listed(capsys, "--robot", "humanoid", "--all")) == 6 * 8
+    assert len(listed(capsys, "--robot", "humanoid", "--all")) == 2 * 6 * 8
+    assert len(listed(capsys, "--tag", "visual", "--family", "gcbc")) == 35
     for words, message in (
         (("--family", "gcb"), "did you mean gcbc"),
         (("--tag", "aunt"), "did you mean ant"),

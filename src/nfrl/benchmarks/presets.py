@@ -271,7 +271,9 @@ WAYPOINTS_ARM: dict[str, Any] = {
 LAPTOP_ENCODER = StridedConfig()
 LAPTOP_EYES = LAPTOP_OPTIMIZER
 LAPTOP_PIXELS = OfflineTraining(steps=6000, batch_size=64, log_every=100, checkpoint_every=1000)
-PIXELS_EPISODES = 200
+PIXELS_EPISODES = {_PUSHT: 200}
+VISUAL_EPISODES = 20
+"""Of OGBench's images, if there is no file of all: drawing them takes long without a GPU."""
 # In mazes a position's tens stand beside a joint's tenths. Single-seed trials of the flow on
 # antmaze-medium-stitch: docs/ants.md.
 LAPTOP_ANTMAZE = {"standardize": True}
@@ -295,7 +297,8 @@ def find_preset(name: str, agent: str, config: Any, task: Task) -> Preset | None
         return _far_sighted(laptop, agent, task)
     if "pixels" in task.tags:
         images = dataclasses.replace(laptop.images, encoder=LAPTOP_ENCODER, optimizer=LAPTOP_EYES)
-        return Preset(dataclasses.replace(laptop, images=images), LAPTOP_PIXELS, PIXELS_EPISODES)
+        episodes = PIXELS_EPISODES.get(task.dataset, VISUAL_EPISODES)
+        return Preset(dataclasses.replace(laptop, images=images), LAPTOP_PIXELS, episodes)
     budget = LAPTOP_BUDGETS.get(task.dataset, Budget())
     training = OfflineTraining(steps=budget.steps, checkpoint_every=10_000)
     return Preset(laptop, LAPTOP_OFFLINE_RL if task.rewards else training, budget.episodes)
@@ -356,7 +359,7 @@ def _not_far_sighted(what: str) -> UserError:
 
 def _laptop_values(agent: str, task: Task) -> dict[str, Any]:
     """Return what a laptop's budget changes for a kind of task."""
-    if "ant" in task.tags:
+    if "ant" in task.tags and "pixels" not in task.tags:
         return LAPTOP_ANTMAZE_GOALS if agent in IMITATORS_OF_GOALS else LAPTOP_ANTMAZE
     if task.dataset == _PUSHT:
         return {"chunks": IMITATION[_PUSHT][0]}

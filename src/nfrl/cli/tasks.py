@@ -18,6 +18,9 @@ from nfrl.data.load import is_uri
 from nfrl.errors import UserError, unknown_name
 from nfrl.task import FAMILIES, Task
 
+ASKED_FOR = {"development", "visual"}
+"""Tags of tasks that are listed only where they are asked for."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TasksOptions:
@@ -29,7 +32,7 @@ class TasksOptions:
     """Only tasks with all of these words: arm, maze, ant, cube, ..."""
     all: bool = False
     """A row for every task; by default the goals of one data set, each a task, share a row, and
-    development goals are shown by --tag development alone."""
+    development goals and OGBench's images are shown by --tag development and --tag visual alone."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -79,7 +82,7 @@ def _chosen(options: TasksOptions) -> list[Task]:
         for task in tasks
         if options.family in (None, task.family)
         and set(options.tag) <= set(task.tags)
-        and (options.all or "development" in options.tag or "development" not in task.tags)
+        and (options.all or set(task.tags) & ASKED_FOR <= set(options.tag))
     ]
     if not found:
         raise UserError(f"no such task is tagged {' and '.join(options.tag)}")

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -20,6 +20,7 @@ from nfrl.collect.collectors import Collector, open_collector
 from nfrl.collect.parts import Plan, Shard
 from nfrl.collect.recipe import Recipe, recipe
 from nfrl.environments.episode import SPLITS, episode_seeds
+from nfrl.environments.pool import graphics
 from nfrl.errors import UserError
 from nfrl.files import not_written
 from nfrl.progress import progress as show_progress
@@ -101,7 +102,7 @@ def _collect_missing(plan: Plan, splits: list[str], workers: int, progress: bool
     title = f"making {plan.recipe.name}"
     with (
         show_progress(title, total, "episodes", done=done, show=progress) as told,
-        _pool(max(1, min(workers, len(shards)))) as pool,
+        _pool(max(1, min(workers, len(shards))), plan.recipe.pictures) as pool,
     ):
         with _interrupts_held():
             futures = {pool.submit(_collect, plan, shard): shard for shard in shards}
@@ -160,9 +161,12 @@ def _explained(plan: Plan) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Keep worker processes that end with this one, however it ends."""
-    with _single_threaded():
+def _pool(workers: int, pictures: bool = False) -> Iterator[ProcessPoolExecutor]:
+    """Keep worker processes that end with this one, however it ends; some draw pictures."""
+    variables = dict.fromkeys(THREAD_VARIABLES, "1") | (
+        {"MUJOCO_GL": graphics()} if pictures else {}
+    )
+    with _variables(variables):
         pool = ProcessPoolExecutor(
             workers, multiprocessing.get_context("spawn"), initializer=_start_worker
         )
@@ -174,16 +178,16 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 @contextlib.contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Have processes that are started here use one thread each."""
-    before = {key: os.environ.get(key) for key in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Give processes that are started here these environment variables."""
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
     try:
         yield
     finally:
         for key, value in before.items():
             if value is None:
-                del os.environ[key]
+                os.environ.pop(key, None)
             else:
                 os.environ[key] = value
 

@@ -33,6 +33,7 @@ class Recipe:
             where there is nothing to say.
         download: Fetches the full data set from where it was published: a function of (name, path
             of the training file); None where it was not.
+        pictures: Whether its observations are drawn, so that making it needs a graphics library.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Recipe:
     packages: tuple[str, ...] = ()
     describe: str | None = None
     download: str | None = None
+    pictures: bool = False
 
     def file(self, episodes: int | None = None, seed: int = 0) -> Path:
         """Name its training file in the folder of data sets.

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from nfrl.environments.own_files import with_own_files
 
-# Arrays in OGBench's format, all with the same number of rows: observations and actions float32,
-# terminals bool, qpos and qvel float32, and button_states int64 where the scene has buttons.
+# Arrays in OGBench's format, all with the same number of rows: observations float32 or, of images,
+# uint8; actions float32, terminals bool, qpos and qvel float32, and button_states int64 where the
+# scene has buttons.
 Episode = dict[str, NDArray]
 
 SPLITS = ("train", "val")
@@ -81,8 +82,10 @@ class EpisodeRecorder:
         terminals[-1] = True
         episode: Episode = {}
         for key, values in self._rows.items():
+            stacked = np.stack(values)
+            images = stacked.dtype == np.uint8
             dtype = np.int64 if key == "button_states" else np.float32
-            episode[key] = np.stack(values).astype(dtype)
+            episode[key] = stacked if images else stacked.astype(dtype)
             if key == "actions":
                 episode["terminals"] = terminals
         return episode

@@ -188,7 +188,7 @@ def _start(config: Config, pictures: bool = False) -> subprocess.Popen:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         # Without pictures MuJoCo needs no graphics library, and must not fail for want of one.
-        "MUJOCO_GL": _graphics() if pictures else "disable",
+        "MUJOCO_GL": graphics() if pictures else "disable",
     }
     environment.pop("PYOPENGL_PLATFORM", None)  # follows MUJOCO_GL
     return subprocess.Popen(
@@ -205,7 +205,7 @@ def _start(config: Config, pictures: bool = False) -> subprocess.Popen:
     )
 
 
-def _graphics() -> str:
+def graphics() -> str:
     """The rendering back end for a worker that draws."""
     chosen = os.environ.get("MUJOCO_GL", "")
     headless = sys.platform == "linux" and not os.environ.get("DISPLAY")

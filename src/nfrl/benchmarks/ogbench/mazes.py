@@ -60,7 +60,9 @@ class MazeCollector:
                 direction = maze.direction(environment.get_xy(), environment.cur_goal_xy)
             elif step % EXPLORE_INTERVAL == 0:
                 direction = unit(rng.standard_normal(2))
-            action = noisy(self._walk(observation, direction), self._noise, rng)
+            # Who walks sees the state, also where the data show an image.
+            state = environment.get_ob(ob_type="states") if observation.ndim > 1 else observation
+            action = noisy(self._walk(state, direction), self._noise, rng)
             data = environment.data
             recorder.add(observations=observation, actions=action, qpos=data.qpos, qvel=data.qvel)
             if step == steps - 1:

@@ -19,10 +19,11 @@ RECIPES = MappingProxyType(
                 experts=world.experts,
                 packages=("ogbench", "mujoco"),
                 download="nfrl.benchmarks.ogbench.download:download",
+                pictures="visual" in world.tags,
             )
             for world in WORLDS
             for kind, (episodes, steps) in world.data.items()
         )
     }
 )
-"""Every data set with states, by name: ``cube-single-play-v0``."""
+"""Every data set, by name: ``cube-single-play-v0``."""

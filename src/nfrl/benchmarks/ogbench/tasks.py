@@ -169,5 +169,5 @@ TASKS = MappingProxyType(
         )
     }
 )
-"""Every data set with states, goal-conditioned, with the benchmark's goals and with development
+"""Every data set, goal-conditioned, with the benchmark's goals and with development
 goals; then each goal of the benchmark as a task with rewards."""

@@ -1,4 +1,4 @@
-"""OGBench's state-based environments, and the data sets that it has of each (Park et al., 2025).
+"""OGBench's environments, and the data sets that it has of each (Park et al., 2025).
 
 Tasks and recipes are both built from this table.
 """
@@ -23,7 +23,8 @@ class World:
         collector: The class that makes them.
         horizon: The environment's episode limit.
         goal_columns: The columns of an observation that decide success.
-        tags: What it is: an arm or a maze, then which.
+        tags: What it is: an arm or a maze, then which; and ``pixels`` and ``visual``, if it is
+            seen as an image.
         place_columns: The columns of an observation that are x and y on a map.
         experts: The trained policies that act when data are made.
         discount: gamma, where the paper has no value for a data set.
@@ -35,7 +36,7 @@ class World:
     collector: str
     horizon: int
     goal_columns: tuple[int, ...]
-    tags: tuple[str, str]
+    tags: tuple[str, ...]
     place_columns: tuple[int, ...] = ()
     experts: tuple[str, ...] = ()
     discount: float = 0.97
@@ -130,7 +131,18 @@ def _soccer(field: str, navigate: Sizes, stitch: Sizes) -> World:
     )
 
 
-WORLDS = (
+def _seen(world: World) -> World:
+    """Return a world as images of 64 x 64 pixels show it: no column of these says anything."""
+    return dataclasses.replace(
+        world,
+        name=f"visual-{world.name}",
+        goal_columns=(),
+        place_columns=(),
+        tags=(*world.tags, "pixels", "visual"),
+    )
+
+
+_OF_STATES = (
     _point("medium"),
     _point("large"),
     _point("giant", navigate=(500, 2001)),
@@ -154,4 +166,10 @@ WORLDS = (
     _puzzle(4, 5, 1000, task=2, episodes=3000),
     _puzzle(4, 6, 1000, task=2, episodes=5000),
 )
-"""Every environment whose data have states, not pixels."""
+_UNSEEN = ("point", "soccer")
+"""Of these OGBench has no images."""
+WORLDS = (
+    *_OF_STATES,
+    *(_seen(world) for world in _OF_STATES if not set(_UNSEEN) & set(world.tags)),
+)
+"""Every environment, those of states first."""
