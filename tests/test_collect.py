@@ -59,8 +59,13 @@ def assert_same(one, other):
 
 def test_the_recipes_have_ogbenchs_sizes():
     recipes = registry.mappings("recipes")
-    # Arms, point, ant (no one explores the giant maze), humanoid, soccer, imitation.
-    assert len(recipes) == 9 * 2 + 4 * 2 + 4 * 3 - 1 + 3 * 2 + 2 * 2 + 3
+    # Arms, ant (no one explores the giant maze), humanoid: each of states, and once more seen.
+    seen = 9 * 2 + 4 * 3 - 1 + 3 * 2
+    # Point, soccer, imitation.
+    assert len(recipes) == 2 * seen + 4 * 2 + 2 * 2 + 3
+    assert [name for name, each in recipes.items() if each.pictures] == [
+        name for name in recipes if name.startswith("visual-")
+    ]
     sizes = {name: (each.episodes, each.steps) for name, each in recipes.items()}
     assert sizes["cube-single-play-v0"] == (1000, 1001)
     assert sizes["puzzle-4x6-noisy-v0"] == (5000, 1001)
