@@ -924,6 +924,12 @@ def test_the_scoreboard_tells_the_papers_algorithm_what_goes_beyond_and_rivals()
         make(scores=(0.4,) * 5, steps=90000),
         make(scores=(0.9,) * 5, preset="far-sighted", variant="far-sighted"),
         make(agent="nf-waypoints", scores=(0.8,) * 5),
+        make(
+            agent="nf-waypoints",
+            variant="gaussian",
+            scores=(0.7,) * 5,
+            config={"agent": {"flow": {"name": "gaussian"}}},
+        ),
         make(agent="gcbc", scores=(0.5,) * 5),
         make(agent="fm-gcbc", scores=(0.6,) * 5, variant="odd"),
         make("puzzle-3x3-play-singletask-task4-v0", "nf-rlbc", scores=(1.0,), online_steps=50),
@@ -933,8 +939,8 @@ def test_the_scoreboard_tells_the_papers_algorithm_what_goes_beyond_and_rivals()
     assert own.startswith("0.400 "), "the longest run, not the best"
     assert beyond.startswith("0.900")
     assert beyond.endswith("nf-gcbc far-sighted")
-    assert rival.startswith("0.600")
-    assert rival.endswith("fm-gcbc odd")
+    assert rival.startswith("0.700")
+    assert rival.endswith("nf-waypoints gaussian"), "in our agent, but no flow"
     assert best.startswith(paper)
     assert row_of(board, "puzzle-3x3-play-singletask-task4-v0")[:4] == ["–"] * 4, "not offline"
     counted = summary_table(ran)

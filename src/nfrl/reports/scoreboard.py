@@ -115,8 +115,13 @@ def _offline(records: Iterable[Record]) -> dict[str, list[Group]]:
 
 
 def _side(group: Group, task: Task) -> Side:
-    """Say whose a group's runs are: the paper's algorithm, ours beyond it, or a rival's."""
+    """Say whose a group's runs are: the paper's algorithm, ours beyond it, or a rival's.
+
+    Our agent with a Gaussian in the place of its flow is a rival: what the flow must better.
+    """
     first = group.first
+    if first.config.get("agent", {}).get("flow", {}).get("name") == "gaussian":
+        return "rival"
     if first.agent == OURS[task.family] and not first.variant:
         return "paper"
     return "beyond" if first.agent.startswith("nf-") else "rival"
