@@ -26,6 +26,7 @@ from nfrl.agents import (
     NFGCBCConfig,
     NFRLBCConfig,
     NFWaypointsConfig,
+    NFWaypointsRLConfig,
     ReBRACConfig,
 )
 from nfrl.data.dataset import Dataset
@@ -90,6 +91,14 @@ AGENTS = {
         landmarks=5,
         candidates=8,
     ),
+    "nf-waypoints-rl": NFWaypointsRLConfig(
+        **WIDTHS,
+        prior=RealNVPConfig(1, 4),
+        prior_encoder=(8,),
+        steps_ahead=5,
+        landmarks=5,
+        candidates=8,
+    ),
     "fm-gcbc": FMGCBCConfig(hidden=(8,), euler_steps=3),
     "gciql": GCIQLConfig(hidden=(8,), critic=(8,)),
     "hiql": HIQLConfig(hidden=(8,), critic=(8,), representation_dim=4, standardize=True),
@@ -120,6 +129,8 @@ def data():
         generator.normal(size=(rows, OBSERVATION)).astype(np.float32),
         actions.astype(np.float32),
         np.arange(rows) % 20 == 19,
+        rewards=-np.ones(rows),
+        masks=np.arange(rows) % 20 != 10,
     )
 
 

@@ -351,7 +351,7 @@ class NFWaypoints(eqx.Module):
     def _targets(self, goal: Float[Array, " observation"]) -> Float[Array, "targets place"] | None:
         """Return the places to go to; None where only rewards say what is good."""
         if self.capabilities.goals:
-            return self._encoded(goal)[None, jnp.array(self.places)]
+            return self._encoded(goal)[jnp.array(self.places)][None]
         return None if self.policy.ends is None else self.policy.ends.tree
 
     def _values(
@@ -362,8 +362,8 @@ class NFWaypoints(eqx.Module):
         if isinstance(values, PlaceGraph):
             assert targets is not None
             places = waypoints[:, : len(self.places)]
-            steps = jax.vmap(lambda target: values.steps_between(places, target))(targets)
-            return -steps.min(0)
+            # One by one: what an exported program takes out of an array lies along one axis.
+            return -jnp.stack([values.steps_between(places, each) for each in targets]).min(0)
         goals = (
             None
             if targets is None
