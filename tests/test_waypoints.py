@@ -152,6 +152,8 @@ def test_waypoints_lie_before_a_jump():
     distance = jump_distance(places, np.asarray(data.last))
     assert 0.1 < distance < 7
     assert jump_distance(places[:20], np.full(20, 19)) is None
+    rare = np.repeat([0.0, 1.0, 0.0], 20)[:, None]  # a button: what moves at all moves as far
+    assert jump_distance(rare, np.full(60, 59)) is None
     batch = sample_waypoints(
         *(data, jr.key(0), 500),
         **{"steps_ahead": 5, "discount": 0.9, "same": 0.2, "random": 0.3},
@@ -165,6 +167,26 @@ def test_waypoints_lie_before_a_jump():
         assert steps.max() == 5
         assert steps.min() == (5 if later is batch.waypoints else 1)
     assert batch.waypoints[batch.observations[:, 0] < 5, 0].max() == pytest.approx(1.9)
+
+
+def test_a_jump_cuts_waypoints_only_where_places_are_walked_through():
+    """With learned values what decides success may be a button among what moves by little."""
+    walk = np.cumsum(np.full(40, 0.1))
+    button = np.repeat([0.0, 5.0], 20)
+    data = Dataset.from_arrays(
+        np.stack([walk, button], axis=1), np.zeros((40, 1)), np.arange(40) == 39
+    )
+    agents = {
+        values: dataclasses.replace(SMALL, values=values, landmarks=10).build(
+            jr.key(0), Spec.vectors(2, 1), 10, data
+        )
+        for values in ("graph", "learned")
+    }
+    reach = {}
+    for values, agent in agents.items():
+        batch = agent.draw(data, jr.key(1), 500)
+        reach[values] = (batch.waypoints[:, 1] - batch.observations[:, 1]).max()
+    assert reach == {"graph": 0.0, "learned": 5.0}
 
 
 @pytest.mark.parametrize("values", ["graph", "learned"])

@@ -173,23 +173,22 @@ class NFWaypointsConfig:
             else Normalizer.standard(np.asarray(data.observations))
         )
         values: Any
-        rows, ends, jump = None, None, None
-        if data is not None:
-            rows = np.asarray(normalizer.encode(jnp.asarray(data.observations)))[:, places]
-            jump = jump_distance(np.asarray(data.observations)[:, places], np.asarray(data.last))
+        ends, jump = None, None
         if self.values == "learned":
             told = len(shown) if rewarded else len(shown) + len(places)
             values = tuple(
                 MLP(each, told, self.value_hidden, 1, activation=jax.nn.gelu) for each in value_keys
             )
-        elif data is None or rows is None:
+        elif data is None:
             values = PlaceGraph.empty(self.landmarks, len(places))
             ends = NonTrainable(jnp.zeros((ENDS, len(places)))) if rewarded else None
         else:
-            values = PlaceGraph.of(
-                rows, np.asarray(data.last), landmarks=self.landmarks, reach=self.steps_ahead
-            )
+            seen, last = np.asarray(data.observations), np.asarray(data.last)
+            rows = np.asarray(normalizer.encode(jnp.asarray(seen)))[:, places]
+            values = PlaceGraph.of(rows, last, landmarks=self.landmarks, reach=self.steps_ahead)
             ends = _ends_of(rows, data) if rewarded else None
+            # Places that one walks through. An arm's buttons jump, and are meant to.
+            jump = jump_distance(seen[:, places], last)
         plan, optimizer = self.plan_optimizer.build(steps), self.optimizer.build(steps)
         return NFWaypoints(
             Waypoints(policy, prior, values, ends, normalizer),
@@ -228,7 +227,10 @@ class Waypoints(eqx.Module):
 
 
 class NFWaypoints(eqx.Module):
-    """The agent: what acts, the target of learned values, three optimisers' states."""
+    """The agent: what acts, the target of learned values, three optimisers' states.
+
+    ``jump`` is how far a step goes that no waypoint may lie behind; None where there is none.
+    """
 
     policy: Waypoints
     target_values: tuple[MLP, ...] | None

@@ -129,10 +129,16 @@ def spread(
 def jump_distance(
     places: Float[np.ndarray, "rows place"], last: Int[np.ndarray, " rows"]
 ) -> float | None:
-    """Return how far a step must go to be a jump; None where no step of the data does."""
+    """Return how far a step must go to be a jump; None where no step of the data does.
+
+    Steps that stay where they are say nothing of it.
+    """
     moved = _moved(places, last)
-    distance = JUMP * max(float(np.quantile(moved, 0.9)), 1e-6)
-    return distance if (moved > distance).any() else None
+    moving = moved[moved > 0]
+    if not len(moving):
+        return None
+    distance = JUMP * float(np.quantile(moving, 0.9))
+    return distance if moving.max() > distance else None
 
 
 def _moved(
