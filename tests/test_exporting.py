@@ -55,6 +55,14 @@ SPEC = Spec(
 )
 CHUNKS = ChunkShape(2, 4, 3)
 WIDTHS = {"flow": RealNVPConfig(2, 4), "encoder": (8,), "condition_dim": 4}
+PLAN = {
+    **WIDTHS,
+    "prior": RealNVPConfig(1, 4),
+    "prior_encoder": (8,),
+    "steps_ahead": 5,
+    "landmarks": 5,
+    "candidates": 8,
+}
 AGENTS = {
     "nf-gcbc": NFGCBCConfig(**WIDTHS, standardize=True, goal_columns=(0, 3)),
     "nf-gcbc in chunks": NFGCBCConfig(**WIDTHS, chunk=3, executed=2, temperature=0.5),
@@ -83,22 +91,8 @@ AGENTS = {
     "nf-bc, splines": NFBCConfig(
         flow=NeuralSplineConfig(2, 8, 1), encoder=(8,), condition_dim=4, chunks=CHUNKS, best_of=2
     ),
-    "nf-waypoints": NFWaypointsConfig(
-        **WIDTHS,
-        prior=RealNVPConfig(1, 4),
-        prior_encoder=(8,),
-        steps_ahead=5,
-        landmarks=5,
-        candidates=8,
-    ),
-    "nf-waypoints-rl": NFWaypointsRLConfig(
-        **WIDTHS,
-        prior=RealNVPConfig(1, 4),
-        prior_encoder=(8,),
-        steps_ahead=5,
-        landmarks=5,
-        candidates=8,
-    ),
+    "nf-waypoints": NFWaypointsConfig(**PLAN),
+    "nf-waypoints-rl": NFWaypointsRLConfig(**PLAN),
     "fm-gcbc": FMGCBCConfig(hidden=(8,), euler_steps=3),
     "gciql": GCIQLConfig(hidden=(8,), critic=(8,)),
     "hiql": HIQLConfig(hidden=(8,), critic=(8,), representation_dim=4, standardize=True),

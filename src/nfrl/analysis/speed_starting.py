@@ -2,13 +2,12 @@
 
 import dataclasses
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nfrl.errors import UserError
+import numpy as np
+
+from nfrl.analysis.watched_run import watched_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,23 +35,9 @@ def starting_speed(folder: Path, words: Sequence[str], place: Path, *, again: in
     place.mkdir(parents=True)
     environment = {**os.environ, "XDG_CACHE_HOME": str(place / "cache")}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    seconds = []
-    for number in range(1 + again):
-        runs = place / f"runs-{number}"
-        command = [
-            *(sys.executable, "-m", "nfrl.cli.main", "train", *words, "--data", str(folder)),
-            *("--runs", str(runs), "--steps", "1", "--training.log-every", "1"),
-        ]
-        with (place / f"{number}.log").open("w") as log:
-            began = time.monotonic()
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-            found = None
-            while process.poll() is None:
-                if found is None and any(runs.rglob("metrics.jsonl")):
-                    found = time.monotonic() - began
-                time.sleep(0.01)
-        if process.returncode or found is None:
-            raise UserError((place / f"{number}.log").read_text().strip().splitlines()[-1])
-        seconds.append(found)
-    first, *others = seconds
-    return StartingSpeed(first, sorted(others)[len(others) // 2])
+    options = ("--steps", "1", "--training.log-every", "1")
+    first, *others = (
+        watched_run(folder, (*words, *options), place / f"runs-{i}", environment).start_seconds
+        for i in range(1 + again)
+    )
+    return StartingSpeed(first, float(np.median(others)))

@@ -4,17 +4,13 @@ Each side is the command that a user gives, in a process of its own, on the same
 data.
 """
 
-import contextlib
 import dataclasses
-import json
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from nfrl.analysis.watched_run import watched_run
 from nfrl.data.formats import npy
 from nfrl.data.trajectories import Trajectories
 from nfrl.errors import UserError
@@ -88,35 +84,14 @@ def streaming_speed(
     Raises:
         UserError: The run failed; the message is its own.
     """
-    command = [
-        *(sys.executable, "-m", "nfrl.cli.main", "train", *words, "--data", str(folder)),
-        *("--runs", str(runs), "--training.stream", str(stream)),
-        *("--training.log-every", str(_LOG_EVERY), "--training.validation-batches", "1"),
+    options = (
+        *("--training.stream", str(stream), "--training.log-every", str(_LOG_EVERY)),
+        *("--training.validation-batches", "1"),
         *("--training.checkpoint-every", str(_LOG_EVERY * 1000)),
-    ]
-    log, began, peak, first = runs.with_suffix(".log"), time.monotonic(), 0.0, 0.0
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-        while process.poll() is None:
-            peak = max(peak, _own_megabytes(process.pid))
-            if not first and any(runs.rglob("metrics.jsonl")):
-                first = time.monotonic() - began
-            time.sleep(0.02)
-    if process.returncode:
-        raise UserError(log.read_text(errors="replace").strip().splitlines()[-1])
-    (metrics,) = runs.rglob("metrics.jsonl")
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    if len(lines) < 3:
+    )
+    run = watched_run(folder, (*words, *options), runs)
+    if len(run.metrics) < 3:
         raise UserError(f"steps must be at least {3 * _LOG_EVERY}, to be timed")
-    begin, end = lines[0], lines[-1]
+    begin, end = run.metrics[0], run.metrics[-1]
     rate = (end["step"] - begin["step"]) / (end["seconds"] - begin["seconds"])
-    return StreamingSpeed(rows, megabytes, stream, rate, peak or None, first)
-
-
-def _own_megabytes(process: int) -> float:
-    """Return the anonymous memory of a process; 0 where the system does not say."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{process}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return float(line.split()[1]) / 1000
-    return 0.0
+    return StreamingSpeed(rows, megabytes, stream, rate, run.peak_megabytes, run.start_seconds)

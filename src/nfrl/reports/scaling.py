@@ -5,10 +5,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from nfrl.reports.style import count_axis, house_style, legend_below, new_figure
+from nfrl.reports.style import SERIES, count_axis, house_style, legend_below, new_figure
 from nfrl.reports.table import Cell, Table
-
-_COLOURS = ("#1b6ca8", "#e08e2b", "#2a9d73", "#8b5fbf", "#d1495b", "#5f6b7a")
 
 
 def scaling(record: Mapping[str, Any]) -> Table:
@@ -41,7 +39,7 @@ def scaling_figure(record: Mapping[str, Any]) -> Figure:
     """Draw updates a second against the batch, a line for each number of seeds; dashed: the limit.
 
     Args:
-        record: What ``nfrl bench scale --out`` wrote, or a GPU's part of it.
+        record: What ``nfrl bench scale --out`` wrote.
     """
     points = record["points"]
     with house_style():
@@ -55,7 +53,7 @@ def scaling_figure(record: Mapping[str, Any]) -> Figure:
                 key=lambda point: point["batch_size"],
             )
             batches = [point["batch_size"] for point in of_seeds]
-            colour = _COLOURS[i % len(_COLOURS)]
+            colour = SERIES[i % len(SERIES)]
             label = "1 seed" if seeds == 1 else f"{seeds} seeds together"
             updates = [point["updates_per_second"] for point in of_seeds]
             products = [point["products_per_second"] for point in of_seeds]

@@ -48,6 +48,9 @@ _OTHERS = (
     *("#6b4226", "#b9b49a", "#d9622b", "#d1b21e", "#3aa6b9", "#7a9a01"),
 )
 
+SERIES = ("#1b6ca8", "#e08e2b", "#2a9d73", "#8b5fbf", "#d1495b", "#5f6b7a")
+"""For lines that are of no agent, in their order."""
+
 _STYLE: dict[Any, Any] = {
     "figure.dpi": DPI,
     "figure.facecolor": "white",
