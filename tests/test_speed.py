@@ -8,6 +8,8 @@ import pytest
 from nfrl.agents import NFGCBCConfig
 from nfrl.analysis.kernels import kernels_of
 from nfrl.analysis.speed_flowjax import beside_flowjax
+from nfrl.analysis.speed_starting import starting_speed
+from nfrl.analysis.speed_streaming import write_random
 from nfrl.analysis.speed_training import product_loop
 from nfrl.flows import RealNVPConfig
 from nfrl.reading import read_json
@@ -72,3 +74,16 @@ def test_the_tables_of_the_page_are_the_records():
         counts = read_json(bench / f"kernels-{preset}.json")
         all_of = [str(counts[side]["kernels"]["all"]) for side in ("before", "after")]
         assert f"| {' | '.join(all_of)} | `results/bench/kernels-{preset}.json` |" in page
+
+
+def test_what_the_first_start_compiled_the_next_one_finds(tmp_path, monkeypatch):
+    """Load may make the second the slower one; but nothing is compiled anew."""
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    write_random(tmp_path / "data", 2000, 3, 2)
+    place = tmp_path / "place"
+    words = ("gcbc", "--agent.hidden", "8", "--training.batch-size", "8")
+    starting_speed(tmp_path / "data", words, place, again=1)
+    (begun,) = (place / "runs-1").rglob("run.toml")
+    written = [path.stat().st_mtime for path in (place / "cache").rglob("*-cache")]
+    assert written
+    assert max(written) < begun.stat().st_mtime

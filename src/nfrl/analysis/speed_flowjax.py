@@ -81,9 +81,12 @@ def beside_flowjax(
         built = eqx.filter_eval_shape(
             lambda: dataclasses.replace(config, flow=flow).build(jr.key(0), spec, 1000, data)  # type: ignore[type-var]
         )
-        # flowjax stacks the weights of its couplings along a first axis.
-        stacked = [x for x in jax.tree.leaves(built.policy) if getattr(x, "ndim", 0) == 3]
-        return product_shapes(built.policy) + [x.shape[1:] for x in stacked for _ in range(len(x))]
+        stacked = [x for x in jax.tree.leaves(built.policy.flow) if getattr(x, "ndim", 0) == 3]
+        if not stacked:
+            return product_shapes(built.policy)
+        # flowjax stacks its couplings: weights have three axes, and biases two.
+        weights = [each.shape[1:] for each in stacked for _ in range(len(each))]
+        return product_shapes(built.policy.encoder) + weights
 
     def products(flow: FlowConfig) -> int:
         return sum(inputs * outputs for inputs, outputs in shapes(flow))
